@@ -1,0 +1,45 @@
+"""The physics: pure functions in SI units, one module per subject, each with its citation.
+
+Every equation takes floats, arrays, traced operands, or (in tests) quantities with units, and is
+registered in :data:`perfmodel.units.EQUATIONS`. Importing this package registers all of them.
+"""
+
+from perfmodel.equations import (
+    attention,
+    collective_routes,
+    collective_volumes,
+    collectives,
+    elementwise,
+    energy,
+    matmul,
+    memory,
+    metrics,
+    money,
+    optimizer,
+    overlap,
+    pipeline,
+    reliability,
+    roofline,
+    training,
+    uncertainty,
+)
+
+__all__ = [
+    "attention",
+    "collective_routes",
+    "collective_volumes",
+    "collectives",
+    "elementwise",
+    "energy",
+    "matmul",
+    "memory",
+    "metrics",
+    "money",
+    "optimizer",
+    "overlap",
+    "pipeline",
+    "reliability",
+    "roofline",
+    "training",
+    "uncertainty",
+]
