@@ -1,0 +1,360 @@
+"""Placements: how tensors lie on the mesh, and the collectives that follow from it.
+
+The vocabulary is that of PyTorch's DTensor: a tensor is sharded, replicated or a partial sum over the
+tensor-parallel group. Nothing about a collective is written in the operators: a matmul whose columns are
+sharded needs all tokens, one whose contraction is sharded gives a partial sum, and the rest follows.
+
+What inference cannot decide (context parallelism, the sharded loss) is one registered
+:data:`ParallelRule` per kind of operator.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator as arithmetic
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from perfmodel.errors import UnsupportedOperator
+from perfmodel.units import Numeric, Tokens
+from perfmodel.workload.operators import (
+    KEYS,
+    SCALAR,
+    Attention,
+    AttentionMatmul,
+    Block,
+    CrossEntropy,
+    Elementwise,
+    ElementwiseKind,
+    Embedding,
+    Extent,
+    Matmul,
+    Operator,
+    OperatorGraph,
+    Product,
+    Storage,
+    Tensor,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Each rank of the group holds a part of the logical axis ``axis`` (``sequence`` = of the tokens)."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Every rank of the group holds all of the tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Every rank holds a summand of the tensor."""
+
+
+Placement: TypeAlias = Shard | Replicate | Partial
+
+#: Which mesh axis shards which logical axis. An axis that is not named here is never sharded.
+MESH_OF_AXIS: Mapping[str, str] = {
+    "heads": "tp",
+    "kv_heads": "tp",
+    "ffn": "tp",
+    "vocabulary": "tp",
+    "sequence": "cp",
+}
+
+
+def sharded_axis(features: Extent, mesh_axis: str = "tp") -> str | None:
+    """The first logical axis of an extent that ``mesh_axis`` shards, or None."""
+    return next((axis for product in features for axis in product if MESH_OF_AXIS.get(axis) == mesh_axis), None)
+
+
+def has_tensor_axis(features: Extent) -> bool:
+    """Tensor parallelism shards these features (else the tensor is replicated, or sharded over tokens)."""
+    return sharded_axis(features) is not None
+
+
+def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, Any]) -> Numeric:
+    """Features of one rank: the size of an extent after sharding.
+
+    Parameters
+    ----------
+    features
+        Extent of logical axes.
+    axes
+        Global sizes of the logical axes [elements].
+    sizes
+        Sizes of the mesh axes [1]: float columns (or traced operands). Missing ones are 1.
+
+    Returns
+    -------
+    Numeric
+        Local size [elements] on the slowest rank.
+
+    Notes
+    -----
+    Key-value heads are at least one per rank: with more ranks than heads they are copied. The vocabulary is
+    padded to whole rows per rank. Others are exact fractions; ``rules.integer_rules`` says when they are not
+    whole. An extent without sharded axes is as large as ever.
+    """
+    return functools.reduce(arithmetic.add, (_local_product(product, axes, sizes) for product in features))
+
+
+def _local_product(product: Product, axes: Mapping[str, Any], sizes: Mapping[str, Any]) -> Any:
+    """Local size of a product; a mesh axis divides the first of its logical axes only."""
+    used: set[str] = set()
+    factors: list[Any] = []
+    for axis in product:
+        mesh_axis = MESH_OF_AXIS.get(axis, "")
+        if mesh_axis in sizes and mesh_axis not in used:
+            used.add(mesh_axis)
+            factors.append(_local_axis(axis, axes[axis], sizes[mesh_axis]))
+        else:
+            factors.append(axes[axis])
+    return functools.reduce(arithmetic.mul, factors) if factors else 1.0
+
+
+def _local_axis(axis: str, size: Any, ranks: Any) -> Any:
+    if axis == "kv_heads":
+        return np.maximum(size / ranks, 1.0)
+    return np.ceil(size / ranks) if axis == "vocabulary" else size / ranks
+
+
+def local_tokens(micro_batch: Numeric, sequence: Numeric, cp: Numeric) -> Tokens:
+    """Tokens of one micro-batch on one rank: the context-parallel group splits each sequence."""
+    return micro_batch * sequence / cp
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveUse:
+    """One collective of one operator, per occurrence of its block and micro-batch.
+
+    Attributes
+    ----------
+    block, operator
+        Names of the block and of the operator that waits for (or makes) the tensor.
+    tensor
+        What is moved.
+    phase
+        ``forward`` or ``backward``.
+    operation
+        ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
+    group
+        Mesh axis: ``tp`` or ``cp``.
+    applies
+        ``always``, ``sequence_parallel`` or ``tensor_parallel_only`` (without sequence parallelism).
+    features
+        Features per token of the full (gathered) tensor; axes of *other* mesh axes are still sharded.
+    storage
+        Role of the number format that travels.
+    count
+        How many such collectives.
+    regather
+        The collective repeats a forward gather for the weight gradient, so that the data gradient can hide it.
+    tokens
+        ``full``: the micro-batch's tokens of this context-parallel rank; ``sequence``: of all of them.
+    name
+        For people.
+    """
+
+    block: str
+    operator: str
+    tensor: str
+    phase: str
+    operation: str
+    group: str
+    applies: str
+    features: Extent
+    storage: Storage = Storage.ACTIVATION
+    count: float = 1.0
+    regather: bool = False
+    tokens: str = "full"
+    name: str = ""
+
+
+#: Collectives of an operator that inference cannot derive.
+ParallelRule: TypeAlias = Callable[[Block, Operator], tuple[CollectiveUse, ...]]
+_PARALLEL_RULES: dict[type[Operator], ParallelRule] = {}
+
+
+def register_parallel_rule(kind: type[Operator]) -> Callable[[ParallelRule], ParallelRule]:
+    """Make a function the parallel rule of a kind of operators (and of its subclasses without one)."""
+
+    def register(rule: ParallelRule) -> ParallelRule:
+        _PARALLEL_RULES[kind] = rule
+        return rule
+
+    return register
+
+
+def infer_collectives(graph: OperatorGraph) -> tuple[CollectiveUse, ...]:
+    """The tensor- and context-parallel collectives of one micro-batch, block by block in operator order.
+
+    Parameters
+    ----------
+    graph
+        A model; blocks are taken once, whatever their count.
+
+    Returns
+    -------
+    tuple
+        Uses of every variant: select by ``applies`` with the plan's switch for sequence parallelism.
+
+    Raises
+    ------
+    UnsupportedOperator
+        A matmul has both sides sharded by tensor parallelism.
+
+    Notes
+    -----
+    Between the tensor-parallel regions a tensor rests replicated, or sharded over the tokens with sequence
+    parallelism. From the producer's placement to the resting one, and from there to the consumer's:
+    Partial to Replicate is an all-reduce, Partial to Shard a reduce-scatter, Shard to Replicate an
+    all-gather; gradients make the same steps the other way. A dense layer has 2 + 2 all-reduces, or 2
+    all-gathers and 2 reduce-scatters forward and backward and 2 more all-gathers of the saved inputs
+    (Korthikanti et al., arXiv 2205.05198, section 4.2). Weight gradients of replicated weights (norms)
+    under sequence parallelism are reduced once per step; they are below 1e-4 of the bytes and left out.
+    """
+    return tuple(use for block in graph.all_blocks() for use in _block_collectives(block))
+
+
+def _block_collectives(block: Block) -> list[CollectiveUse]:
+    uses: list[CollectiveUse] = []
+    met: set[str] = set()
+    for operator in block.operators:
+        if is_column_parallel(operator):
+            for tensor in operator.inputs:
+                if (
+                    tensor in block.tensors
+                    and tensor not in met
+                    and not has_tensor_axis(block.tensors[tensor].features)
+                ):
+                    met.add(tensor)
+                    uses += _gathered_input(block, operator, block.tensors[tensor])
+        if output_placement(operator) == Partial():
+            destination = _sum_destination(block, operator.output)
+            if destination not in met:
+                met.add(destination)
+                uses += _reduced_output(block, operator, block.tensors[operator.output])
+        rule = next((_PARALLEL_RULES[kind] for kind in type(operator).__mro__ if kind in _PARALLEL_RULES), None)
+        if rule is not None:
+            uses += rule(block, operator)
+    return uses
+
+
+def is_column_parallel(operator: Operator) -> bool:
+    """The operator's weight is sharded by output columns, so that it needs all tokens."""
+    return isinstance(operator, Matmul) and has_tensor_axis(operator.columns)
+
+
+def output_placement(operator: Operator) -> Placement | None:
+    """Placement of the output over the tensor-parallel group; None = as the inputs (token-local operators)."""
+    if isinstance(operator, Embedding) and MESH_OF_AXIS.get(operator.vocabulary) == "tp":
+        return Partial()
+    if not isinstance(operator, Matmul):
+        return None
+    columns, contraction = sharded_axis(operator.columns), sharded_axis(operator.contraction)
+    if columns and contraction:
+        raise UnsupportedOperator(
+            f"matmul {operator.name!r} has its contraction ({contraction}) and its columns ({columns}) sharded by "
+            "tensor parallelism; one of them must be replicated"
+        )
+    return Partial() if contraction else Shard(columns) if columns else None
+
+
+def _sum_destination(block: Block, tensor: str) -> str:
+    """Where a partial sum can wait to be reduced: sums of partial sums are reduced once.
+
+    A parallel block (PaLM, GPT-J) adds attention and MLP before the one reduction. Other operators than
+    residual additions, and a second reader, need the reduced tensor.
+    """
+    readers = [operator for operator in block.operators if tensor in operator.inputs]
+    if len(readers) != 1 or not isinstance(readers[0], Elementwise) or readers[0].kind != ElementwiseKind.RESIDUAL:
+        return tensor
+    return _sum_destination(block, readers[0].output)
+
+
+def _use(block: Block, operator: Operator, tensor: str, **fields: Any) -> CollectiveUse:
+    name = f"{block.name}.{operator.name} {fields['operation']}" + (" again" if fields.get("regather") else "")
+    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **fields)
+
+
+def _gathered_input(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:
+    """Input of column-parallel matmuls: needed for all tokens; its gradient is a partial sum."""
+    make = functools.partial(_use, block, operator, tensor.name, group="tp", features=tensor.features)
+    return [
+        make(phase="forward", operation="all-gather", applies="sequence_parallel"),
+        make(phase="backward", operation="all-reduce", applies="tensor_parallel_only"),
+        make(phase="backward", operation="reduce-scatter", applies="sequence_parallel"),
+        make(phase="backward", operation="all-gather", applies="sequence_parallel", regather=True),
+    ]
+
+
+def _reduced_output(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:
+    """Partial sum: reduced to the resting placement; its gradient is needed for all tokens."""
+    make = functools.partial(_use, block, operator, tensor.name, group="tp", features=tensor.features)
+    return [
+        make(phase="forward", operation="all-reduce", applies="tensor_parallel_only"),
+        make(phase="forward", operation="reduce-scatter", applies="sequence_parallel"),
+        make(phase="backward", operation="all-gather", applies="sequence_parallel"),
+    ]
+
+
+@register_parallel_rule(Attention)
+def gather_keys_and_values(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
+    """Context parallelism by all-gather: queries stay, keys and values travel.
+
+    Llama 3 (arXiv 2407.21783, section 3.3.2). Backward gathers them again and reduce-scatters their
+    gradients. A ring moves the same bytes.
+    """
+    if not isinstance(operator, Attention):
+        return ()
+    features: Extent = ((operator.kv_heads, operator.query_dim), (operator.kv_heads, operator.value_dim))
+    return _context_gather(block, operator, "keys and values", features)
+
+
+@register_parallel_rule(AttentionMatmul)
+def gather_keys_or_values(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
+    """Unfused attention moves what the fused kernel moves: keys for the scores, values for the context."""
+    if not isinstance(operator, AttentionMatmul):
+        return ()
+    if operator.contraction == KEYS:
+        return _context_gather(block, operator, "values", ((operator.kv_heads, operator.columns),))
+    return _context_gather(block, operator, "keys", ((operator.kv_heads, operator.contraction),))
+
+
+def _context_gather(block: Block, operator: Operator, what: str, features: Extent) -> tuple[CollectiveUse, ...]:
+    make = functools.partial(
+        _use,
+        block,
+        operator,
+        f"{operator.name} {what}",
+        group="cp",
+        applies="always",
+        features=features,
+        tokens="sequence",
+    )
+    return (
+        make(phase="forward", operation="all-gather"),
+        make(phase="backward", operation="all-gather"),
+        make(phase="backward", operation="reduce-scatter"),
+    )
+
+
+@register_parallel_rule(CrossEntropy)
+def reduce_loss_statistics(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
+    """Loss over a sharded vocabulary: maximum, target logit and sum of exponentials, one fp32 number per token each.
+
+    Megatron-LM, Shoeybi et al. (arXiv 1909.08053, section 3); backward needs nothing.
+    """
+    if not isinstance(operator, CrossEntropy) or MESH_OF_AXIS.get(operator.vocabulary) != "tp":
+        return ()
+    return (
+        _use(block, operator, f"{operator.name} statistics", phase="forward", operation="all-reduce", group="tp",
+             applies="always", features=SCALAR, storage=Storage.FLOAT32, count=3.0),
+    )  # fmt: skip

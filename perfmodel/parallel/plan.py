@@ -1,0 +1,128 @@
+"""Plans: how a model is spread over devices, as a struct of arrays.
+
+One strategy is a column of length one, a search a column of a million. Counts are int64, so that
+divisibility is decided on integers; the engine casts them to float once, at the boundary of the
+equations. Names are those of Megatron and torchtitan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Columns of one length ``n`` (shape ``(n,)``), one entry per strategy.
+
+    Attributes
+    ----------
+    tp, cp, pp, ep, etp
+        Tensor, context, pipeline, expert and expert-tensor parallel sizes.
+    dp_replicate, dp_shard
+        Data-parallel replicas, and ranks over which state is sharded; ``dp = dp_replicate * dp_shard``
+        excludes ``cp``. With ZeRO 0-2 state is sharded over all of ``dp`` and ``dp_shard = dp``.
+    virtual_stages
+        Model chunks per pipeline rank (1 = plain 1F1B).
+    micro_batch, num_microbatches
+        Sequences per micro-batch and replica; micro-batches per step and replica.
+    sequence_parallel
+        0 or 1: activations between tensor-parallel regions are sharded over the sequence.
+    zero
+        0 none, 1 optimizer state, 2 and gradients, 3 and parameters.
+    recompute
+        Index into ``recompute_policies``.
+    recompute_fraction
+        Fraction of the layers of a stage that use the policy (1.0 = all), float.
+    recompute_policies
+        Names of recompute policies that the index points to (not a column).
+    layers_per_stage
+        Given layers per pipeline stage, or per chunk with virtual stages (``pp * virtual_stages`` entries, first to
+        last), or None (even split; not a column: needs one ``pp``).
+    embedding_and_head_as_layers
+        Even split counts the embedding and the head as one layer each (not a column).
+    schedule
+        ``1f1b`` or ``interleaved-1f1b`` (a label; the column ``virtual_stages`` decides).
+    """
+
+    tp: Counts
+    cp: Counts
+    pp: Counts
+    dp_replicate: Counts
+    dp_shard: Counts
+    ep: Counts
+    etp: Counts
+    virtual_stages: Counts
+    micro_batch: Counts
+    num_microbatches: Counts
+    sequence_parallel: Counts
+    zero: Counts
+    recompute: Counts
+    recompute_fraction: NDArray[np.float64]
+    recompute_policies: tuple[str, ...] = ("none",)
+    layers_per_stage: tuple[int, ...] | None = None
+    embedding_and_head_as_layers: bool = False
+    schedule: str = "1f1b"
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    @property
+    def dp(self) -> Counts:
+        return self.dp_replicate * self.dp_shard
+
+    @property
+    def devices(self) -> Counts:
+        return self.tp * self.cp * self.pp * self.dp
+
+    @property
+    def global_batch(self) -> Counts:
+        return self.dp * self.micro_batch * self.num_microbatches
+
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Every column by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
+
+    def take(self, rows: Any) -> Plan:
+        """The plans of the given row indices (or slice)."""
+        return replace(self, **{name: column[rows] for name, column in self.columns().items()})
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], **structure: Any) -> Plan:
+        """Broadcast numbers and arrays to columns of one length; absent columns take their neutral value.
+
+        Parameters
+        ----------
+        columns
+            Any subset of the column names. Neutral values: 1 for sizes and counts, 0 for switches,
+            1.0 for ``recompute_fraction``.
+        structure
+            The fields that are not columns.
+        """
+        neutral: dict[str, Any] = dict.fromkeys(
+            (
+                "tp",
+                "cp",
+                "pp",
+                "dp_replicate",
+                "dp_shard",
+                "ep",
+                "etp",
+                "virtual_stages",
+                "micro_batch",
+                "num_microbatches",
+            ),
+            1,
+        )
+        neutral |= {"sequence_parallel": 0, "zero": 0, "recompute": 0, "recompute_fraction": 1.0}
+        merged = neutral | dict(columns)
+        dtypes = {name: np.float64 if name == "recompute_fraction" else np.int64 for name in merged}
+        arrays = {name: np.atleast_1d(np.asarray(value, dtype=dtypes[name])) for name, value in merged.items()}
+        length = max(len(array) for array in arrays.values())
+        return cls(**{name: np.broadcast_to(array, (length,)) for name, array in arrays.items()}, **structure)

@@ -1,0 +1,310 @@
+"""Which plans can be: divisibility and placement rules, decided on integers, each with its reason.
+
+An impossible plan is an answer with reasons, not an exception: a search masks the rows, a single question
+prints the sentence of every rule that its row breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.parallel.plan import Counts, Plan
+
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RuleOutcome:
+    """One rule applied to every plan.
+
+    Attributes
+    ----------
+    name
+        Short name of the rule, for counting what a search discards.
+    violated
+        True where the plan breaks the rule, shape ``(n,)``.
+    describe
+        The reason for one row, a sentence with the numbers.
+    """
+
+    name: str
+    violated: Mask
+    describe: Callable[[int], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The whole numbers that the rules compare plans with (names as in :func:`integer_rules`)."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocabulary: int
+    hidden: int
+    sequence_length: int
+    global_batch: int
+    cluster_devices: int
+    requested_devices: Counts | int
+
+
+def integer_rules(
+    plan: Plan,
+    *,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    vocabulary: int,
+    hidden: int,
+    sequence_length: int,
+    global_batch: int,
+    cluster_devices: int,
+    requested_devices: Counts | int,
+) -> tuple[RuleOutcome, ...]:
+    """Apply every rule to every plan.
+
+    Parameters
+    ----------
+    plan
+        Plans.
+    layers, heads, kv_heads, ffn, vocabulary, hidden
+        Sizes of the model; 0 where it has no such axis.
+    sequence_length, global_batch
+        Tokens per sequence and sequences per step.
+    cluster_devices, requested_devices
+        Devices that exist, and that the question asks to use (a column where plans differ).
+
+    Returns
+    -------
+    tuple
+        One outcome per rule; a plan is possible where none is violated.
+    """
+    question = Question(
+        layers=layers, heads=heads, kv_heads=kv_heads, ffn=ffn, vocabulary=vocabulary, hidden=hidden,
+        sequence_length=sequence_length, global_batch=global_batch, cluster_devices=cluster_devices,
+        requested_devices=requested_devices,
+    )  # fmt: skip
+    return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
+
+
+def violated(outcomes: tuple[RuleOutcome, ...]) -> Mask:
+    """True for plans that break any rule."""
+    broken = outcomes[0].violated
+    for outcome in outcomes[1:]:
+        broken = broken | outcome.violated
+    return broken
+
+
+def reasons(outcomes: tuple[RuleOutcome, ...], row: int = 0) -> tuple[str, ...]:
+    """The sentences of the rules that one plan breaks."""
+    return tuple(outcome.describe(row) for outcome in outcomes if outcome.violated[row])
+
+
+def _not_divisible(number: Counts | int, divisor: Counts) -> Mask:
+    return np.not_equal(np.mod(number, np.maximum(divisor, 1)), 0)
+
+
+def nearest_divisors(number: int, wanted: int) -> str:
+    """``nearest divisors 4 and 8`` around ``wanted``, for the end of a reason; empty when there are none."""
+    if number < 1:
+        return ""
+    divisors = [one for one in range(1, min(number, 4096) + 1) if number % one == 0]
+    below = [one for one in divisors if one < wanted][-1:]
+    above = [one for one in divisors if one > wanted][:1]
+    found = " and ".join(str(one) for one in below + above)
+    return f"; nearest divisor{'s' if len(below + above) > 1 else ''} {found}" if found else ""
+
+
+def _positive(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
+    counts = {name: column for name, column in plan.columns().items() if name not in _MAY_BE_ZERO}
+
+    def describe(row: int) -> str:
+        bad = [f"{name} = {column[row]}" for name, column in counts.items() if column[row] < 1]
+        return f"{' and '.join(bad)}: sizes and counts must be at least 1"
+
+    smallest = next(iter(counts.values()))
+    for column in counts.values():
+        smallest = np.minimum(smallest, column)
+    yield RuleOutcome("positive", smallest < 1, describe)
+    yield RuleOutcome(
+        "zero",
+        (plan.zero < 0) | (plan.zero > 3),
+        lambda row: f"zero = {plan.zero[row]} is not a ZeRO stage; use 0, 1, 2 or 3",
+    )
+
+
+_MAY_BE_ZERO = frozenset({"sequence_parallel", "zero", "recompute", "recompute_fraction"})
+
+
+def _devices(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    used = plan.devices
+    requested = np.broadcast_to(np.asarray(question.requested_devices, dtype=np.int64), (len(plan),))
+
+    def product(row: int) -> str:
+        return (
+            f"tp*cp*pp*dp = {plan.tp[row]}*{plan.cp[row]}*{plan.pp[row]}*{plan.dp[row]} = {used[row]} devices, "
+            f"but {requested[row]} are asked for"
+        )
+
+    yield RuleOutcome("devices", used != requested, product)
+    yield RuleOutcome(
+        "cluster",
+        used > question.cluster_devices,
+        lambda row: f"the plan needs {used[row]} devices, the cluster has {question.cluster_devices}",
+    )
+
+
+def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    tp = plan.tp
+    for size, what in ((question.heads, "attention heads"), (question.ffn, "feed-forward columns")):
+        yield RuleOutcome(
+            f"tp divides {what}",
+            _not_divisible(size, tp),
+            lambda row, size=size, what=what: (
+                f"tp = {tp[row]} does not divide the {size} {what}{nearest_divisors(size, int(tp[row]))}"
+            ),
+        )
+    copies = np.mod(tp, max(question.kv_heads, 1)) != 0
+    yield RuleOutcome(
+        "tp fits key-value heads",
+        _not_divisible(question.kv_heads, tp) & copies,
+        lambda row: (
+            f"tp = {tp[row]} neither divides the {question.kv_heads} key-value heads nor is a multiple of them"
+            f"{nearest_divisors(question.kv_heads, int(tp[row]))}"
+        ),
+    )
+    widest = min(size for size in (question.hidden, question.vocabulary, 2**62) if size > 0)
+    yield RuleOutcome(
+        "tp within widths",
+        tp > widest,
+        lambda row: f"tp = {tp[row]} is more than the narrowest sharded width of the model, {widest}",
+    )
+
+
+def _pipeline(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    if plan.layers_per_stage is not None:
+        yield from _given_layers(plan, question, plan.layers_per_stage)
+    else:
+        yield _even_layers(plan, question.layers)
+    interleaved = plan.virtual_stages > 1
+    yield RuleOutcome(
+        "virtual stages need a pipeline",
+        interleaved & (plan.pp == 1),
+        lambda row: f"virtual_stages = {plan.virtual_stages[row]} needs pp > 1",
+    )
+    yield RuleOutcome(
+        "interleaved micro-batches",
+        interleaved & _not_divisible(plan.num_microbatches, plan.pp),
+        lambda row: (
+            f"the interleaved schedule needs a multiple of pp = {plan.pp[row]} micro-batches; "
+            f"each replica has {plan.num_microbatches[row]}"
+        ),
+    )
+
+
+def _even_layers(plan: Plan, layers: int) -> RuleOutcome:
+    units = layers + (2 if plan.embedding_and_head_as_layers else 0)
+    chunks = plan.pp * plan.virtual_stages
+    what = f"{units} layers" + (" (embedding and head counted as one each)" if units != layers else "")
+
+    def describe(row: int) -> str:
+        split = f"pp = {plan.pp[row]}"
+        if plan.virtual_stages[row] > 1:
+            split = f"pp*virtual_stages = {plan.pp[row]}*{plan.virtual_stages[row]} = {chunks[row]}"
+        hint = nearest_divisors(units, int(chunks[row]))
+        if units == layers and (layers + 2) % max(int(chunks[row]), 1) == 0:
+            hint += "; embedding_and_head_as_layers makes it fit"
+        return f"{split} does not divide the {what}{hint}"
+
+    return RuleOutcome("pp divides layers", _not_divisible(units, chunks), describe)
+
+
+def _given_layers(plan: Plan, question: Question, given: tuple[int, ...]) -> Iterator[RuleOutcome]:
+    length = len(plan)
+    yield RuleOutcome(
+        "layers per stage",
+        np.full(length, sum(given) != question.layers or min(given, default=0) < 0),
+        lambda _: f"layers_per_stage adds up to {sum(given)} layers, the model has {question.layers}",
+    )
+    chunks = plan.pp * plan.virtual_stages
+    per_stage = plan.pp == len(given)
+    yield RuleOutcome(
+        "entries of layers per stage",
+        ~per_stage & (chunks != len(given)),
+        lambda row: (
+            f"layers_per_stage has {len(given)} entries for pp = {plan.pp[row]} stages"
+            + (f" of {plan.virtual_stages[row]} chunks each" if plan.virtual_stages[row] > 1 else "")
+        ),
+    )
+    common = int(np.gcd.reduce(np.asarray(given, dtype=np.int64)))
+    yield RuleOutcome(
+        "virtual stages divide layers",
+        per_stage & _not_divisible(common, plan.virtual_stages),
+        lambda row: (
+            f"virtual_stages = {plan.virtual_stages[row]} does not divide every entry of layers_per_stage "
+            f"{list(given)}; say the layers of every chunk instead"
+        ),
+    )
+
+
+def _batch(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    def describe(row: int) -> str:
+        dp, micro, count = plan.dp[row], plan.micro_batch[row], plan.num_microbatches[row]
+        if question.global_batch % (max(dp, 1) * max(micro, 1)):
+            return (
+                f"dp*micro_batch = {dp}*{micro} does not divide the global batch of {question.global_batch} sequences"
+            )
+        product = f"dp*micro_batch*num_microbatches = {dp}*{micro}*{count} = {dp * micro * count}"
+        return f"{product} is not the global batch of {question.global_batch}"
+
+    yield RuleOutcome("global batch", plan.global_batch != question.global_batch, describe)
+
+
+def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    length = question.sequence_length
+    # Causal work is balanced by giving every rank one early and one late slice (Llama 3, section 3.3.2).
+    slices = 2 * plan.cp
+    yield RuleOutcome(
+        "cp divides sequence",
+        (plan.cp > 1) & _not_divisible(length, slices),
+        lambda row: (
+            f"context parallelism cuts the {length} tokens into 2*cp = {slices[row]} slices, which does not divide"
+        ),
+    )
+    shards = plan.cp * plan.tp
+    yield RuleOutcome(
+        "sequence parallel divides sequence",
+        (plan.sequence_parallel > 0) & _not_divisible(length, shards),
+        lambda row: f"sequence parallelism needs the {length} tokens to be a multiple of cp*tp = {shards[row]}",
+    )
+
+
+def _sharding(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
+    yield RuleOutcome(
+        "zero shards over all of dp",
+        (plan.zero < 3) & (plan.dp_replicate > 1),
+        lambda row: (
+            f"zero = {plan.zero[row]} shards over all dp = {plan.dp[row]} ranks; "
+            f"dp_replicate = {plan.dp_replicate[row]} replicas need zero = 3"
+        ),
+    )
+    experts, dense = plan.ep * plan.etp, plan.tp * plan.cp * plan.dp
+    yield RuleOutcome(
+        "experts divide the stage",
+        _not_divisible(dense, experts),
+        lambda row: (
+            f"ep*etp = {plan.ep[row]}*{plan.etp[row]} = {experts[row]} does not divide tp*cp*dp = {dense[row]}"
+            f"{nearest_divisors(int(dense[row]), int(experts[row]))}"
+        ),
+    )
+
+
+_RULES: tuple[Callable[[Plan, Question], Iterator[RuleOutcome]], ...] = (
+    _positive, _devices, _tensor, _pipeline, _batch, _sequence, _sharding,
+)  # fmt: skip

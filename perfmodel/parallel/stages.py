@@ -1,0 +1,112 @@
+"""Pipeline stages as a few classes: what the stages of a plan hold.
+
+Stages of one class are alike, so that a sum over stages is a sum over classes times their multiplicity and
+a table of a million plans has three classes instead of as many stages as the deepest pipeline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from perfmodel.parallel.plan import Counts, Plan
+
+Column: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """Stage classes; every attribute but ``names`` holds one column (shape ``(n,)``) per class.
+
+    A class that a plan does not have (``middle`` of two stages) has multiplicity, layers and switches 0: it
+    adds nothing to a sum and never is a maximum.
+
+    Attributes
+    ----------
+    names
+        ``first``, ``middle``, ``last``; or ``stage 0``, ``stage 1`` ... of a given layout.
+    layers
+        Layers held by one stage of the class (fractional only where the split is not even).
+    has_embedding, has_head
+        0.0 or 1.0.
+    position
+        Pipeline rank of the representative stage: of the middle ones the second, which keeps the most
+        micro-batches in flight.
+    multiplicity
+        Number of stages of the class.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[Column, ...]
+    has_embedding: tuple[Column, ...]
+    has_head: tuple[Column, ...]
+    position: tuple[Column, ...]
+    multiplicity: tuple[Column, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def stage_table(plan: Plan, graph_layers: int) -> StageTable:
+    """The stage classes of every plan.
+
+    Parameters
+    ----------
+    plan
+        Plans; ``layers_per_stage`` and ``embedding_and_head_as_layers`` choose the split.
+    graph_layers
+        Repeating layers of the model.
+
+    Notes
+    -----
+    A given layout has one entry per stage, or one per chunk: chunk ``c`` lies on stage ``c mod pp``.
+
+    With ``embedding_and_head_as_layers`` the ``graph_layers + 2`` units are split evenly, and the first and
+    last stage give one unit each to the embedding and the head (Llama 3: 126 layers on 16 stages are
+    7, 14 x 8, 7).
+    """
+    if plan.layers_per_stage is not None:
+        return _given_stages(_stage_sums(plan.layers_per_stage, plan), len(plan))
+    return _even_stages(plan.pp, float(graph_layers), 1.0 if plan.embedding_and_head_as_layers else 0.0)
+
+
+def _even_stages(stages: Counts, layers: float, extra: float) -> StageTable:
+    count = stages.astype(np.float64)
+    one = np.ones_like(count)
+    only = np.where(count == 1, 1.0, 0.0)
+    middle = np.where(count > 2, 1.0, 0.0)
+    last = 1.0 - only
+    units = (layers + 2.0 * extra) / np.maximum(count, 1.0)
+    return StageTable(
+        names=("first", "middle", "last"),
+        layers=(units - extra * (1.0 + only), middle * units, last * (units - extra)),
+        has_embedding=(one, 0.0 * one, 0.0 * one),
+        has_head=(only, 0.0 * one, last),
+        position=(0.0 * one, middle, count - 1.0),
+        multiplicity=(one, np.maximum(count - 2.0, 0.0), last),
+    )
+
+
+def _stage_sums(given: tuple[int, ...], plan: Plan) -> tuple[int, ...]:
+    """Layers per stage from a layout per stage or per chunk (the plans of one layout share ``pp``)."""
+    stages, chunks = int(plan.pp[0]), int(plan.pp[0] * plan.virtual_stages[0])
+    return tuple(sum(given[stage::stages]) for stage in range(stages)) if len(given) == chunks else given
+
+
+def _given_stages(layers_per_stage: tuple[int, ...], length: int) -> StageTable:
+    def columns(values: list[float]) -> tuple[Column, ...]:
+        return tuple(np.full(length, value) for value in values)
+
+    stages = range(len(layers_per_stage))
+    return StageTable(
+        names=tuple(f"stage {stage}" for stage in stages),
+        layers=columns([float(layers) for layers in layers_per_stage]),
+        has_embedding=columns([float(stage == 0) for stage in stages]),
+        has_head=columns([float(stage == stages[-1]) for stage in stages]),
+        position=columns([float(stage) for stage in stages]),
+        multiplicity=columns([1.0 for _ in stages]),
+    )
