@@ -1,0 +1,85 @@
+"""Hardware sweeps: a machine with some of its stated numbers as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel.errors import UsageError, nearest
+from perfmodel.machine.machine import Machine
+from perfmodel.provenance import Basis, Sourced
+from perfmodel.units import Numeric
+
+
+def swept_paths(machine: Machine) -> tuple[str, ...]:
+    """Spec paths that :func:`with_columns` accepts, sorted."""
+    stated = {number.path for number in machine.provenance.values()}
+    factors = {factor.path for group in machine.derived.values() for factor in group}
+    return tuple(sorted(stated | factors))
+
+
+def with_columns(machine: Machine, columns: Mapping[str, Numeric], source: str = "scenario") -> Machine:
+    """The same machine with numbers of its specs replaced by columns (or by other numbers).
+
+    Parameters
+    ----------
+    machine
+        From :func:`perfmodel.machine.resolve.resolve`.
+    columns
+        Spec path, such as ``accelerator.memory.bandwidth``, to values in SI. Every leaf that came from
+        the path is replaced, and every leaf derived from it (a tier bandwidth over its oversubscription,
+        an idle power as a fraction of the TDP) is scaled.
+    source
+        Recorded as the source of the new numbers; their basis is ``user``.
+
+    Raises
+    ------
+    UsageError
+        No number of the machine came from a path.
+    """
+    known = swept_paths(machine)
+    for path in columns:
+        if path not in known:
+            raise UsageError(f"no number of this machine comes from {path!r}{nearest(path, known)}")
+    provenance = dict(machine.provenance)
+    for leaf, number in machine.provenance.items():
+        changed = _change(machine, leaf, number, columns)
+        if changed is not None:
+            provenance[leaf] = replace(number, value=changed, source=source, basis=Basis.USER, low=None, high=None)
+    return replace(_fill(machine, "", provenance), provenance=provenance)
+
+
+def _change(machine: Machine, leaf: str, number: Sourced, columns: Mapping[str, Numeric]) -> Numeric | None:
+    """The new value of a leaf, or None when no column concerns it."""
+    factors = [factor for factor in machine.derived.get(leaf, ()) if factor.path in columns]
+    if factors:
+        value = number.value
+        for factor in factors:
+            value = value * (np.asarray(columns[factor.path]) / factor.value) ** factor.power
+        return value
+    return columns.get(number.path)
+
+
+def _fill(group: Any, prefix: str, provenance: Mapping[str, Sourced]) -> Any:
+    """Replace the leaves of a parameter tree by the values of their provenance."""
+    changes: dict[str, Any] = {}
+    for item in fields(group):
+        value, path = getattr(group, item.name), f"{prefix}{item.name}"
+        if item.name in ("provenance", "derived"):
+            continue
+        if isinstance(value, Mapping):
+            changes[item.name] = {key: _fill_one(one, f"{path}.{key}", provenance) for key, one in value.items()}
+        elif isinstance(value, tuple):
+            changes[item.name] = tuple(_fill(one, f"{path}.{one.name}.", provenance) for one in value)
+        else:
+            changes[item.name] = _fill_one(value, path, provenance)
+    return replace(group, **changes)
+
+
+def _fill_one(value: Any, path: str, provenance: Mapping[str, Sourced]) -> Any:
+    if is_dataclass(value):
+        return _fill(value, f"{path}.", provenance)
+    return provenance[path].value if path in provenance else value

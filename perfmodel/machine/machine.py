@@ -1,0 +1,216 @@
+"""The resolved machine: every number the equations need, in SI, each with its provenance.
+
+A :class:`Machine` is made by ``perfmodel.machine.resolve`` from a cluster, its accelerator, its
+interconnects, a software stack and a numerics spec. Any leaf may be an array (a hardware sweep): it
+broadcasts against the plan columns. ``machine.traced()`` is the same tree with traced leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from perfmodel.provenance import Sourced, Traced
+from perfmodel.units import Numeric
+
+
+@dataclass(frozen=True)
+class MatmulParameters:
+    """Matrix unit and matmul kernels of one data type (equations.matmul)."""
+
+    peak: Numeric  # FLOP/s, dense
+    plateau: Numeric  # fraction of peak of a long tile loop
+    loop_latency: Numeric  # s per element of the contracted axis, serial
+    loop_growth: Numeric  # exponent of the latency in the tile area
+    tile_overhead: Numeric  # s per tile, prologue and epilogue
+    split_overhead: Numeric  # s, fixed cost of splitting the loop over idle units
+    launch_floor: Numeric  # s per kernel
+    bandwidth_fraction: Numeric
+    ramp_time: Numeric  # s, power-law ramp of the memory time
+
+
+@dataclass(frozen=True)
+class AttentionParameters:
+    """Fused attention kernels of one data type (equations.attention)."""
+
+    peak: Numeric
+    plateau: Numeric
+    softmax_latency: Numeric  # s per score and unit
+    tile_overhead: Numeric
+    launch_floor: Numeric
+    bandwidth_fraction: Numeric
+    ramp_time: Numeric
+    backward_fraction: Numeric  # rate of the backward kernel relative to the forward one
+
+
+@dataclass(frozen=True)
+class ElementwiseParameters:
+    """Memory-bound kernels of one kind (equations.elementwise)."""
+
+    bandwidth_fraction: Numeric
+    launch_floor: Numeric
+    ramp_time: Numeric
+
+
+@dataclass(frozen=True)
+class NetworkTier:
+    """One level of the network: domains of ``devices`` devices (equations.collectives).
+
+    Tier 0 is the innermost. ``bandwidth`` is per device and direction, after oversubscription.
+    ``pair_bandwidth`` is what two devices can use between them where links join pairs (None = all of it).
+    """
+
+    name: str
+    kind: str  # "scale-up" or "scale-out": which closed form applies inside the tier
+    devices: Numeric  # devices in one domain of this tier
+    bandwidth: Numeric  # B/s
+    base_latency: Numeric
+    step_latency: Numeric
+    link_fraction: Numeric
+    copy_fraction: Numeric | None  # scale-up only
+    fill_time: Numeric | None  # scale-up only
+    hop_latency: Numeric | None  # scale-out only, s per inter-node hop
+    hop_growth: Numeric | None  # scale-out only, s, extra of a large chunk
+    hop_half_size: Numeric | None  # scale-out only, B
+    tree_fraction: Numeric | None  # scale-out only
+    tree_hop_latency: Numeric | None  # scale-out only, s
+    in_network_reduction: float  # 0 or 1, all-reduce only
+    reduction_latency: Numeric | None
+    reduction_fraction: Numeric | None
+    energy_per_byte: Numeric
+    pair_bandwidth: Numeric | None = None  # scale-up only
+
+
+@dataclass(frozen=True)
+class EnergyParameters:
+    """Where the joules go (equations.energy)."""
+
+    idle_power: Numeric  # W per device
+    peak_power: Numeric  # W per device (TDP)
+    matrix_per_flop: Mapping[str, Numeric]  # J/FLOP by data type
+    vector_per_flop: Numeric  # J/FLOP
+    memory_per_byte: Numeric  # J/B
+    host_power: Numeric  # W per device: CPUs, fans, NICs of the node, shared
+    network_power: Numeric  # W per device: switches and optics
+    power_usage_effectiveness: Numeric
+
+
+@dataclass(frozen=True)
+class StepParameters:
+    """Behaviour of the software stack at the level of a step (equations.overlap, equations.pipeline)."""
+
+    tensor_exposed: Numeric  # fraction of tensor-parallel communication that is not hidden
+    # fraction of the gathers repeated for the weight gradient that the data gradient does not hide
+    regather_exposed: Numeric
+    context_exposed: Numeric
+    pipeline_exposed: Numeric
+    data_exposed: Numeric  # fraction of DP communication that can never be hidden
+    data_window: Numeric  # micro-batches whose compute hides DP communication
+    elementwise_inflation: Numeric  # memory-bound traffic relative to the fully fused minimum
+    matmul_quality: Numeric  # kernel time factor of the stack (1 = as measured alone)
+    block_overhead: Numeric  # s of host or launch time per block and pass, not hidden
+    fixed_overhead: Numeric  # s per step: data loader, logging, garbage collection
+    optimizer_traffic_factor: Numeric  # optimizer traffic relative to one pass over its state
+    jitter_per_doubling: Numeric  # relative slow-down per doubling of devices beyond one node
+    gradient_bucket_bytes: Numeric
+    reserved_memory: Numeric  # B that the stack keeps from the allocator
+    workspace: Numeric  # B of kernel workspace
+    early_stop_recompute: Numeric  # 0 or 1: the last matmul of a block is not recomputed
+
+
+@dataclass(frozen=True)
+class PriceParameters:
+    """Money and carbon; None where no price is declared."""
+
+    device_rate: Numeric | None  # USD/s per device, rental or amortised
+    energy_price: Numeric | None  # USD/J
+    grid_intensity: Numeric | None  # kg/J
+    includes_energy: bool = True  # a cloud rate already pays for the electricity
+
+
+@dataclass(frozen=True)
+class ReliabilityParameters:
+    """Failures and checkpoints (equations.reliability); ``device_mtbf`` None = goodput unknown."""
+
+    device_mtbf: Numeric | None
+    restart_time: Numeric | None
+    checkpoint_bandwidth: Numeric | None  # B/s for the whole job
+    checkpoint_interval: Numeric | None  # s; None = Young/Daly
+    spare_fraction: Numeric = 0.0
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One stated number behind a derived leaf: the leaf contains ``value ** power``."""
+
+    path: str
+    value: Numeric
+    power: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything below is a leaf, a mapping of leaf groups, or a leaf group.
+
+    ``provenance`` maps the path of each leaf in this tree to the number that it came from;
+    ``derived`` lists the factors of leaves that are products of stated numbers.
+    """
+
+    accelerator: str
+    cluster: str
+    software: str
+    kernel_model: str  # "tile_loop" or "roofline"
+    attention_kernel: str  # "flash" or "unfused"
+    packed_attention: bool  # query heads of a group share a tile
+    devices: int  # of the cluster
+    devices_per_node: int
+    units: Numeric
+    memory_capacity: Numeric
+    memory_bandwidth: Numeric
+    cache_capacity: Numeric
+    cache_bandwidth: Numeric
+    vector_peak: Numeric  # FLOP/s
+    matmul: Mapping[str, MatmulParameters]
+    attention: Mapping[str, AttentionParameters]
+    elementwise: Mapping[str, ElementwiseParameters]
+    tiers: tuple[NetworkTier, ...]
+    energy: EnergyParameters
+    step: StepParameters
+    prices: PriceParameters
+    reliability: ReliabilityParameters
+    confidence: str = "assumed"  # calibrated | transferred | assumed
+    relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
+    provenance: Mapping[str, Sourced] = field(default_factory=dict)
+    derived: Mapping[str, tuple[Factor, ...]] = field(default_factory=dict)
+
+    def traced(self) -> Machine:
+        """The same machine with every sourced leaf replaced by a traced operand."""
+        return _trace(self, "", self.provenance)
+
+
+def _trace(group: Any, prefix: str, provenance: Mapping[str, Sourced]) -> Any:
+    """Replace the leaves of a parameter tree by traced operands; names and switches stay."""
+    changes: dict[str, Any] = {}
+    for item in fields(group):
+        value = getattr(group, item.name)
+        path = f"{prefix}{item.name}"
+        if item.name in ("provenance", "derived"):
+            continue
+        if is_dataclass(value):
+            changes[item.name] = _trace(value, f"{path}.", provenance)
+        elif isinstance(value, Mapping):
+            changes[item.name] = {key: _trace_leaf(one, f"{path}.{key}", provenance) for key, one in value.items()}
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            changes[item.name] = tuple(_trace(one, f"{path}.{one.name}.", provenance) for one in value)
+        else:
+            changes[item.name] = _trace_leaf(value, path, provenance)
+    return replace(group, **changes)
+
+
+def _trace_leaf(value: Any, path: str, provenance: Mapping[str, Sourced]) -> Any:
+    if is_dataclass(value):
+        return _trace(value, f"{path}.", provenance)
+    if path in provenance:
+        return Traced.from_sourced(provenance[path])
+    return value

@@ -1,0 +1,175 @@
+"""Efficiency numbers by family, and the classes of devices that stand in for missing ones.
+
+The same shapes appear in three places: a device (measured on it), a software stack (its own kernels), and
+an efficiency class (for devices without measurements). The order of look-up lives in ``perfmodel.machine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from perfmodel.provenance import Sourced
+from perfmodel.specs.base import FileSpec
+from perfmodel.specs.quantities import (
+    BytesField,
+    EnergyPerByteField,
+    EnergyPerFlopField,
+    FractionField,
+    Provenance,
+    RatioField,
+    SpecModel,
+    TimeField,
+    quantity,
+)
+
+#: A ratio that is at least one: oversubscription, power usage effectiveness, sparse speed-up.
+OverheadField = Annotated[Sourced, quantity("1", minimum=1.0)]
+BytesPerClockField = Annotated[Sourced, quantity("B")]
+#: Closed form of the collectives that applies inside a tier. Links of class ``host`` use the scale-up form.
+NetworkForm = Literal["scale-up", "scale-out"]
+
+#: Kinds of memory-bound operators that a file may give its own numbers (mirrors workload.ElementwiseKind).
+ELEMENTWISE_KINDS = (
+    "norm", "activation", "rotary", "residual", "dropout", "softmax", "cast", "embedding", "loss", "optimizer",
+)  # fmt: skip
+
+#: Stands for every accelerator, data type or kind without an entry of its own.
+ANY = "any"
+
+
+class MatmulEfficiency(SpecModel):
+    """Numbers of ``equations.matmul.tile_loop_time`` for one data type."""
+
+    provenance: Provenance | None = None
+    plateau: FractionField | None = None
+    loop_latency: TimeField | None = None
+    loop_growth: RatioField | None = None
+    tile_overhead: TimeField | None = None
+    split_overhead: TimeField | None = None
+    launch_floor: TimeField | None = None
+    bandwidth_fraction: RatioField | None = None
+    ramp_time: TimeField | None = None
+
+
+class AttentionEfficiency(SpecModel):
+    """Numbers of ``equations.attention`` for one data type."""
+
+    provenance: Provenance | None = None
+    plateau: FractionField | None = None
+    softmax_latency: TimeField | None = None
+    tile_overhead: TimeField | None = None
+    launch_floor: TimeField | None = None
+    bandwidth_fraction: RatioField | None = None
+    ramp_time: TimeField | None = None
+    backward_fraction: RatioField | None = None
+
+
+class ElementwiseEfficiency(SpecModel):
+    """Numbers of a memory-bound kernel of one kind."""
+
+    provenance: Provenance | None = None
+    bandwidth_fraction: RatioField | None = None
+    launch_floor: TimeField | None = None
+    ramp_time: TimeField | None = None
+
+
+class KernelEfficiency(SpecModel):
+    """Efficiency numbers by family; ``any`` as a data type or kind stands for all that are not named."""
+
+    provenance: Provenance | None = None
+    matmul: Mapping[str, MatmulEfficiency] = Field(default_factory=dict)
+    attention: Mapping[str, AttentionEfficiency] = Field(default_factory=dict)
+    elementwise: Mapping[str, ElementwiseEfficiency] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> KernelEfficiency:
+        unknown = set(self.elementwise) - {*ELEMENTWISE_KINDS, ANY}
+        if unknown:
+            context = {"got": ", ".join(sorted(unknown)), "allowed": ", ".join((*ELEMENTWISE_KINDS, ANY))}
+            raise PydanticCustomError("kind", "unknown elementwise kind {got}; allowed: {allowed}", context)
+        return self
+
+
+class EnergySpec(SpecModel):
+    """Dynamic energy per operation and per byte of main memory."""
+
+    provenance: Provenance | None = None
+    matrix: Mapping[str, EnergyPerFlopField] = Field(default_factory=dict)
+    vector: EnergyPerFlopField | None = None
+    memory: EnergyPerByteField | None = None
+
+
+class InterconnectEfficiency(SpecModel):
+    """Numbers of ``equations.collectives``: the first block is common, then scale-up, then scale-out."""
+
+    provenance: Provenance | None = None
+    base_latency: TimeField | None = None
+    step_latency: TimeField | None = None
+    link_fraction: RatioField | None = None
+    # scale-up
+    copy_fraction: RatioField | None = None
+    fill_time: TimeField | None = None
+    reduction_latency: TimeField | None = None
+    reduction_fraction: RatioField | None = None
+    # scale-out
+    hop_latency: TimeField | None = None
+    hop_growth: TimeField | None = None
+    hop_half_size: BytesField | None = None
+    tree_fraction: RatioField | None = None
+    tree_hop_latency: TimeField | None = None
+
+
+class ClassCacheSpec(SpecModel):
+    """Cache of a device that states none. ``bytes_per_clock`` is per unit; without units and clock the
+    bandwidth is ``bandwidth_over_memory`` times that of the memory.
+    """
+
+    provenance: Provenance | None = None
+    capacity: BytesField | None = None
+    bytes_per_clock: BytesPerClockField | None = None
+    bandwidth_over_memory: RatioField | None = None
+
+
+class ClassPowerSpec(SpecModel):
+    """Power of what a file leaves out, relative to the rated power of the device."""
+
+    provenance: Provenance | None = None
+    idle_fraction: FractionField | None = None
+    host_fraction: RatioField | None = None
+    network_fraction: RatioField | None = None
+    power_usage_effectiveness: OverheadField | None = None
+
+
+class RelativeErrorSpec(SpecModel):
+    """Relative standard deviation of a step time, by how well device and stack are known."""
+
+    provenance: Provenance | None = None
+    calibrated: RatioField
+    transferred: RatioField
+    assumed: RatioField
+
+
+class ClassInterconnect(InterconnectEfficiency):
+    """Efficiency of a link that states none, and its energy."""
+
+    energy: EnergyPerByteField | None = None
+
+
+class EfficiencySpec(FileSpec):
+    """Numbers for devices of a class that have none of their own.
+
+    ``members`` are the measured devices that stand behind the numbers; a class without members is a guess.
+    """
+
+    kind: Literal["efficiency"]
+    members: tuple[str, ...] = ()
+    efficiency: KernelEfficiency = KernelEfficiency()
+    interconnect: Mapping[NetworkForm, ClassInterconnect] = Field(default_factory=dict[NetworkForm, ClassInterconnect])
+    cache: ClassCacheSpec = ClassCacheSpec()
+    energy: EnergySpec = EnergySpec()
+    power: ClassPowerSpec = ClassPowerSpec()
+    relative_error: RelativeErrorSpec

@@ -1,0 +1,208 @@
+"""What a file may say about hardware: accelerators, interconnects, clusters, and the site around them.
+
+Conventions of every number here: peaks are dense; bandwidth is per direction and per device unless the
+name says otherwise; capacities are bytes (a part sold as "80 GB" usually holds 80 GiB); an absent number
+is unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from perfmodel.specs.base import FileSpec, SwitchField
+from perfmodel.specs.efficiency import (
+    EfficiencySpec,
+    EnergySpec,
+    InterconnectEfficiency,
+    KernelEfficiency,
+    OverheadField,
+)
+from perfmodel.specs.quantities import (
+    BandwidthField,
+    BytesField,
+    CountField,
+    EnergyPerByteField,
+    FlopRateField,
+    FrequencyField,
+    MoneyField,
+    MoneyRateField,
+    PowerField,
+    Provenance,
+    RatioField,
+    SpecModel,
+    TimeField,
+)
+from perfmodel.specs.site import ReliabilitySpec, SiteSpec
+
+__all__ = ["AcceleratorSpec", "ClusterSpec", "EfficiencySpec", "InterconnectSpec", "TierSpec"]
+
+Status = Literal["available", "announced", "discontinued"]
+
+
+class MatrixRate(SpecModel):
+    """Dense peak of one data type, and the factor that 2:4 sparsity adds (absent = no gain)."""
+
+    provenance: Provenance | None = None
+    peak: FlopRateField
+    sparse_2to4: OverheadField | None = None
+
+
+class ComputeSpec(SpecModel):
+    """Arithmetic of one device. ``units`` are the processors that tiles of a kernel are spread over."""
+
+    provenance: Provenance | None = None
+    units: RatioField | None = None
+    clock: FrequencyField | None = None
+    matrix: Mapping[str, MatrixRate] = Field(default_factory=dict)
+    vector: Mapping[str, FlopRateField] = Field(default_factory=dict)
+
+
+class CacheSpec(SpecModel):
+    """Last cache level on the chip that all units share."""
+
+    provenance: Provenance | None = None
+    capacity: BytesField | None = None
+    bandwidth: BandwidthField | None = None
+
+
+class MemorySpec(SpecModel):
+    """Main memory of one device."""
+
+    provenance: Provenance | None = None
+    kind: str = ""
+    capacity: BytesField | None = None
+    bandwidth: BandwidthField | None = None
+    cache: CacheSpec | None = None
+
+
+class ScaleUpSpec(SpecModel):
+    """Links between devices of one domain: ``bandwidth`` of all links, ``pair_bandwidth`` to one peer."""
+
+    provenance: Provenance | None = None
+    interconnect: str | None = None
+    bandwidth: BandwidthField | None = None
+    pair_bandwidth: BandwidthField | None = None
+    domain: CountField | None = None
+
+
+class HostLinkSpec(SpecModel):
+    """Link between a device and its CPU."""
+
+    provenance: Provenance | None = None
+    name: str = ""
+    bandwidth: BandwidthField | None = None
+
+
+class PowerSpec(SpecModel):
+    """Power of one device: rated maximum, and idle with the program loaded."""
+
+    provenance: Provenance | None = None
+    tdp: PowerField | None = None
+    idle: PowerField | None = None
+
+
+class PriceSpec(SpecModel):
+    """Purchase price of one device, and cloud price of one device per time."""
+
+    provenance: Provenance | None = None
+    purchase: MoneyField | None = None
+    cloud: MoneyRateField | None = None
+
+
+class AcceleratorSpec(FileSpec):
+    """One device as software sees it."""
+
+    kind: Literal["accelerator"]
+    vendor: str = ""
+    year: int | None = None
+    status: Status = "available"
+    efficiency_class: str = "generic-accelerator"
+    compute: ComputeSpec = ComputeSpec()
+    memory: MemorySpec = MemorySpec()
+    scale_up: ScaleUpSpec = ScaleUpSpec()
+    host_link: HostLinkSpec = HostLinkSpec()
+    power: PowerSpec = PowerSpec()
+    energy: EnergySpec = EnergySpec()
+    price: PriceSpec = PriceSpec()
+    efficiency: KernelEfficiency = KernelEfficiency()
+
+
+InterconnectClass = Literal["scale-up", "scale-out", "host"]
+
+
+class InterconnectSpec(FileSpec):
+    """A kind of link: per device when it joins devices (scale-up), per port when it joins nodes.
+
+    ``latency`` is that of the hardware alone, for information; the model uses ``efficiency.base_latency``
+    and the latencies per step or hop, which include the software.
+    """
+
+    kind: Literal["interconnect"]
+    class_: InterconnectClass = Field(alias="class")
+    year: int | None = None
+    status: Status = "available"
+    topology: str = ""
+    bandwidth: BandwidthField | None = None
+    link_bandwidth: BandwidthField | None = None
+    links: CountField | None = None
+    latency: TimeField | None = None
+    energy: EnergyPerByteField | None = None
+    in_network_reduction: SwitchField = False
+    efficiency: InterconnectEfficiency = InterconnectEfficiency()
+
+
+class TierSpec(SpecModel):
+    """One level of a cluster's network: domains of ``devices`` devices joined by an interconnect.
+
+    ``bandwidth`` is per device and direction before ``oversubscription``.
+    """
+
+    provenance: Provenance | None = None
+    name: str
+    interconnect: str | InterconnectSpec
+    devices: CountField
+    bandwidth: BandwidthField | None = None
+    pair_bandwidth: BandwidthField | None = None
+    oversubscription: OverheadField | None = None
+
+
+class ClusterPowerSpec(SpecModel):
+    """Power per device of what is around it: node without devices, and network."""
+
+    provenance: Provenance | None = None
+    host: PowerField | None = None
+    network: PowerField | None = None
+
+
+class ClusterSpec(FileSpec):
+    """Devices of one kind and the tiers of the network between them, innermost first.
+
+    A scenario may use fewer ``devices`` than the outermost tier holds.
+    """
+
+    kind: Literal["cluster"]
+    year: int | None = None
+    status: Status = "available"
+    accelerator: str | AcceleratorSpec
+    devices: CountField
+    devices_per_node: CountField
+    tiers: tuple[TierSpec, ...]
+    power: ClusterPowerSpec = ClusterPowerSpec()
+    site: SiteSpec = SiteSpec()
+    reliability: ReliabilitySpec = ReliabilitySpec()
+
+    @model_validator(mode="after")
+    def _nested_tiers(self) -> ClusterSpec:
+        sizes = [tier.devices for tier in self.tiers]
+        names = [tier.name for tier in self.tiers]
+        context: dict[str, object] = {"tiers": ", ".join(f"{tier.name} {tier.devices}" for tier in self.tiers)}
+        if not sizes or sizes != sorted(set(sizes)) or len(set(names)) < len(names):
+            raise PydanticCustomError("tiers", "tiers need different names and growing domains; got {tiers}", context)
+        if self.devices > sizes[-1]:
+            rule = "{devices} devices do not fit in the outermost tier ({largest} devices)"
+            raise PydanticCustomError("tiers", rule, {"devices": self.devices, "largest": sizes[-1]})
+        return self

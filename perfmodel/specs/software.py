@@ -1,0 +1,75 @@
+"""What a file may say about software stacks, and about classes of devices without measurements.
+
+An efficiency number is looked up in this order: software stack (entry of the accelerator, of its class,
+``any``), accelerator, efficiency class. The order lives in ``perfmodel.machine``; these are the shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from perfmodel.specs.base import FileSpec, SwitchField
+from perfmodel.specs.efficiency import EfficiencySpec, InterconnectEfficiency, KernelEfficiency, NetworkForm
+from perfmodel.specs.quantities import BytesField, FractionField, Provenance, RatioField, SpecModel, TimeField
+
+__all__ = ["AttentionChoice", "BehaviourSpec", "EfficiencySpec", "SoftwareSpec", "StackEfficiency"]
+
+
+class StackEfficiency(KernelEfficiency):
+    """Efficiency numbers of one stack on one accelerator, class, or ``any``."""
+
+    collective: Mapping[NetworkForm, InterconnectEfficiency] = Field(
+        default_factory=dict[NetworkForm, InterconnectEfficiency]
+    )
+
+
+class BehaviourSpec(SpecModel):
+    """What a stack does at the level of a step; the meaning of each is in ``machine.StepParameters``."""
+
+    provenance: Provenance | None = None
+    tensor_exposed: RatioField | None = None
+    regather_exposed: RatioField | None = None
+    context_exposed: RatioField | None = None
+    pipeline_exposed: RatioField | None = None
+    data_exposed: RatioField | None = None
+    data_window: RatioField | None = None
+    elementwise_inflation: RatioField | None = None
+    matmul_quality: RatioField | None = None
+    block_overhead: TimeField | None = None
+    fixed_overhead: TimeField | None = None
+    optimizer_traffic_factor: RatioField | None = None
+    jitter_per_doubling: RatioField | None = None
+    gradient_bucket_bytes: BytesField | None = None
+    reserved_memory: BytesField | None = None
+    workspace: BytesField | None = None
+    early_stop_recompute: FractionField | None = None
+
+
+class AttentionChoice(SpecModel):
+    """Which attention kernel the stack runs; ``packed``: query heads of one group share a tile."""
+
+    kernel: Literal["flash", "unfused"] = "flash"
+    packed: SwitchField = True
+
+
+class SoftwareSpec(FileSpec):
+    """A training or serving stack: behaviour, recompute policies and efficiency overrides.
+
+    ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
+    behaviour; ``recompute_policies`` maps a name to patterns of operator names (as in a shell);
+    ``recipes`` are the numerics that it can run.
+    """
+
+    kind: Literal["software"]
+    year: int | None = None
+    kernel_model: Literal["tile_loop", "roofline"] = "tile_loop"
+    attention: AttentionChoice = AttentionChoice()
+    behaviour: BehaviourSpec = BehaviourSpec()
+    recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    rebuilt_outputs: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    calibrated_on: tuple[str, ...] = ()
+    efficiency: Mapping[str, StackEfficiency] = Field(default_factory=dict)
