@@ -9,20 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfmodel.api import Scenario, evaluate, load
     from perfmodel.engine.result import Result
+    from perfmodel.engine.session import LoadedScenario as Scenario
+    from perfmodel.engine.session import evaluate, load
     from perfmodel.workload import register_builder, register_transform
 
 __version__ = "0.1.0"
 
-#: Public name -> module that has it.
+#: Public name -> where it is.
 _EXPORTS = {
-    "Result": "perfmodel.engine.result",
-    "Scenario": "perfmodel.api",
-    "evaluate": "perfmodel.api",
-    "load": "perfmodel.api",
-    "register_builder": "perfmodel.workload",
-    "register_transform": "perfmodel.workload",
+    "Result": ("perfmodel.engine.result", "Result"),
+    "Scenario": ("perfmodel.engine.session", "LoadedScenario"),
+    "evaluate": ("perfmodel.engine.session", "evaluate"),
+    "load": ("perfmodel.engine.session", "load"),
+    "register_builder": ("perfmodel.workload", "register_builder"),
+    "register_transform": ("perfmodel.workload", "register_transform"),
 }
 
 __all__ = ["Result", "Scenario", "__version__", "evaluate", "load", "register_builder", "register_transform"]
@@ -31,7 +32,8 @@ __all__ = ["Result", "Scenario", "__version__", "evaluate", "load", "register_bu
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    module, attribute = _EXPORTS[name]
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

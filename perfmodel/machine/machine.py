@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from perfmodel.provenance import Sourced, Traced
 from perfmodel.units import Numeric
@@ -53,6 +53,10 @@ class ElementwiseParameters:
     ramp_time: Numeric
 
 
+#: A number that one closed form of a tier needs (scale-up or scale-out) and that is None in a tier of the other.
+OfForm: TypeAlias = Any
+
+
 @dataclass(frozen=True)
 class NetworkTier:
     """One level of the network: domains of ``devices`` devices (equations.collectives).
@@ -68,16 +72,16 @@ class NetworkTier:
     base_latency: Numeric
     step_latency: Numeric
     link_fraction: Numeric
-    copy_fraction: Numeric | None  # scale-up only
-    fill_time: Numeric | None  # scale-up only
-    hop_latency: Numeric | None  # scale-out only, s per inter-node hop
-    hop_growth: Numeric | None  # scale-out only, s, extra of a large chunk
-    hop_half_size: Numeric | None  # scale-out only, B
-    tree_fraction: Numeric | None  # scale-out only
-    tree_hop_latency: Numeric | None  # scale-out only, s
+    copy_fraction: OfForm  # scale-up only
+    fill_time: OfForm  # scale-up only
+    hop_latency: OfForm  # scale-out only, s per inter-node hop
+    hop_growth: OfForm  # scale-out only, s, extra of a large chunk
+    hop_half_size: OfForm  # scale-out only, B
+    tree_fraction: OfForm  # scale-out only
+    tree_hop_latency: OfForm  # scale-out only, s
     in_network_reduction: float  # 0 or 1, all-reduce only
-    reduction_latency: Numeric | None
-    reduction_fraction: Numeric | None
+    reduction_latency: OfForm
+    reduction_fraction: OfForm
     energy_per_byte: Numeric
     pair_bandwidth: Numeric | None = None  # scale-up only
 

@@ -144,6 +144,7 @@ def flattened_members(
     tier_devices: Sequence[WholeNumbers],
     order: Sequence[str] = DEFAULT_ORDER,
     devices: WholeNumbers | None = None,
+    strides: Mapping[str, Counts] | None = None,
 ) -> tuple[Counts, ...]:
     """Ranks inside one domain of each tier for a group that flattens mesh axes (gradients: ``("cp", "dp")``).
 
@@ -155,6 +156,8 @@ def flattened_members(
         As in :func:`group_strides`.
     tier_devices, devices
         As in :func:`tier_members`.
+    strides
+        Strides of the axes, when ``sizes`` are those of subgroups (a shard of ``dp``); default: from ``sizes``.
 
     Notes
     -----
@@ -163,7 +166,7 @@ def flattened_members(
     multiply: exact when sizes and strides divide the domains, otherwise an approximation, because the group
     has two strides.
     """
-    strides = group_strides(sizes, order)
+    strides = group_strides(sizes, order) if strides is None else strides
     inner, *outer = sorted(axes, key=list(order).index)
     size, stride = whole(sizes[inner]), strides[inner]
     members = tier_members(size, stride, tier_devices, devices)

@@ -157,6 +157,26 @@ def test_attention_work_of_flash_attention_papers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cached", "window"), [(0, 10**9), (4096, 10**9), (0, 512), (0, 3000), (4096, 1024), (0, 4096)]
+)
+@pytest.mark.parametrize("group", [1, 4])
+def test_tiles_visit_the_union_of_their_rows(cached: int, window: int, group: int) -> None:
+    # Counted from the mask: a tile of 128 stacked rows holds 128 / group queries and visits every key that one of them
+    # sees, in blocks of 32 keys (half a block more on average). One unit works through all the tiles, 1 ns per score.
+    queries = 4096
+    span = 128 // group
+    row = np.arange(cached, cached + queries)
+    first = np.maximum(row - window + 1, 0)
+    visited = sum(float(row[end - 1] + 1 - first[end - span]) + 16.0 for end in range(span, queries + 1, span))
+    pairs = attention.windowed_pairs(float(queries), float(cached), float(window))
+    time = attention.attention_on_chip_time(
+        1.0, float(queries), float(min(window, cached + queries)), pairs / queries, float(group), 1.0, 64.0, 64.0, 1e30,
+        1.0, 1.0, 1e-9, 0.0, 1.0,
+    )  # fmt: skip
+    assert time == pytest.approx(visited * 128 * 1e-9, rel=0.015)
+
+
+@pytest.mark.parametrize(
     ("shards", "gigabytes"),
     [((1.0, 1.0, 1.0), 120.0), ((1.0, 1.0, 64.0), 31.4), ((1.0, 64.0, 64.0), 16.6), ((64.0, 64.0, 64.0), 1.9)],
 )

@@ -172,6 +172,9 @@ def test_kernels_that_do_not_split_say_so_with_an_infinite_overhead() -> None:
     whole = matmul.tile_loop_time(*arguments, np.inf)
     assert whole == pytest.approx(65536.0 * 1e-9, rel=1e-12)
     assert matmul.tile_loop_time(*arguments, 3e-6) == pytest.approx(65536.0 / 32.0 * 1e-9 + 3e-6, rel=1e-12)
+    # Each piece has the prologue and epilogue of a tile.
+    with_overhead = matmul.tile_loop_time(*arguments[:-1], 1e-6, 3e-6)
+    assert with_overhead == pytest.approx(65536.0 / 32.0 * 1e-9 + 1e-6 + 3e-6, rel=1e-12)
 
 
 @given(dimensions, st.integers(0, 65536).map(float), st.integers(1, 65536).map(float))

@@ -1,0 +1,220 @@
+"""The commands that answer questions: run, estimate, explain, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfmodel.cli import options
+from perfmodel.cli.options import OutputFormat, TextFormat
+from perfmodel.cli.output import check_targets, note, staged_files, table_width, use_colour, write_answer, write_text
+from perfmodel.cli.tables import render_columns
+from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
+from perfmodel.errors import UsageError
+
+if TYPE_CHECKING:
+    from perfmodel.engine.result import Result
+    from perfmodel.study.compare import Comparison
+
+#: Exit codes (interface page, section 1).
+EXIT_INFEASIBLE = 1
+EXIT_THRESHOLD = 3
+
+Plan = Annotated[
+    str | None,
+    typer.Option(
+        "--plan", metavar="tp=8,pp=4", help="Another plan than the scenario's: strategy fields, separated by commas."
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="OPERATOR", help="An operator or a dotted result key; without it, time.step_s.", show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (run, explain, compare):
+        app.command()(command)
+
+
+def run(
+    scenario: options.Scenario,
+    overrides: options.Overrides = [],
+    output_format: options.Format = OutputFormat.TABLE,
+    output: options.Output = None,
+    report: options.Report = None,
+    trace: options.Trace = None,
+    specs: options.SpecFolders = [],
+    fail_above: options.FailAbove = [],
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer the question of a scenario."""
+    delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
+    check_targets(output, report, trace)
+    deliver(_answer(scenario, overrides, specs), delivery, texts={})
+
+
+def explain(
+    scenario: options.Scenario,
+    operator: Target = None,
+    plan: Plan = None,
+    overrides: options.Overrides = [],
+    output_format: Annotated[
+        TextFormat, typer.Option("--format", help="How to write the derivation.")
+    ] = TextFormat.TABLE,
+    output: options.Output = None,
+    specs: options.SpecFolders = [],
+    quiet: options.Quiet = False,
+) -> None:
+    """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
+    check_targets(output)
+    changed = _plan_overrides(plan)
+    result = _answer(scenario, [*overrides, *changed], specs)
+    if operator is not None or (result.feasible and not changed):
+        text = _render_derivation(result.explain(operator), output_format, output)
+    else:
+        from perfmodel.study.compare import compare as compare_results
+
+        named = replace(result, scenario={**result.scenario, "name": f"{result.scenario['name']} with {plan}"})
+        results = [_answer(scenario, overrides, specs), named] if changed else [result]
+        text = _render_comparison(compare_results(results), OutputFormat(output_format), output)
+    write_answer(text, output)
+    _note_warnings(result, quiet=quiet)
+    if not result.feasible:
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
+def _render_derivation(derivation: Any, output_format: TextFormat, output: Path | None) -> str:
+    from perfmodel.report import render_derivation, render_derivation_json
+
+    if output_format is TextFormat.JSON:
+        return render_derivation_json(derivation)
+    return render_derivation(derivation, width=table_width(output), colour=use_colour(output))
+
+
+def compare(
+    scenarios: options.Scenarios,
+    overrides: options.Overrides = [],
+    output_format: options.Format = OutputFormat.TABLE,
+    output: options.Output = None,
+    specs: options.SpecFolders = [],
+    quiet: options.Quiet = False,
+) -> None:
+    """Put scenarios side by side, largest differences first."""
+    from perfmodel.study.compare import compare as compare_results
+
+    if len(scenarios) < 2:
+        raise UsageError("compare needs two scenarios or more")
+    check_targets(output)
+    comparison = compare_results([_answer(one, overrides, specs) for one in scenarios])
+    write_answer(_render_comparison(comparison, output_format, output), output)
+    for result in comparison.results:
+        _note_warnings(result, quiet=quiet or output_format is OutputFormat.TABLE)
+    if not comparison.feasible:
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
+def _render_comparison(comparison: Comparison, output_format: OutputFormat, output: Path | None) -> str:
+    if output_format is OutputFormat.JSON:
+        return comparison.to_json()
+    if output_format is OutputFormat.CSV:
+        return render_columns([result.to_dict() for result in comparison.results])
+    from perfmodel.report import render_compare
+
+    return render_compare(
+        comparison.results,
+        probabilities=comparison.probabilities,
+        width=table_width(output),
+        colour=use_colour(output),
+    )
+
+
+def _answer(scenario: str, overrides: list[str], specs: list[Path]) -> Result:
+    from perfmodel.engine.evaluate import evaluate
+    from perfmodel.specs.catalogue import Catalogue
+    from perfmodel.specs.resolve import load_scenario
+
+    return evaluate(load_scenario(scenario, Catalogue(specs), overrides))
+
+
+def _plan_overrides(plan: str | None) -> list[str]:
+    """``tp=8,pp=4`` as overrides of the strategy."""
+    parts = [part.strip() for part in (plan or "").split(",") if part.strip()]
+    for part in parts:
+        if "=" not in part:
+            raise UsageError(f"--plan {plan!r}: expected fields as in tp=8,pp=4; {part!r} has no value")
+    return [f"strategy.{part}" for part in parts]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where an answer goes, and which numbers must not be exceeded."""
+
+    output_format: OutputFormat
+    output: Path | None
+    report: Path | None
+    trace: Path | None
+    thresholds: tuple[Threshold, ...]
+    quiet: bool
+
+
+def deliver(result: Result, delivery: Delivery, texts: Mapping[Path, str]) -> None:
+    """Write everything that was asked for, then leave with the exit code that the result has.
+
+    Parameters
+    ----------
+    result
+        The answer.
+    delivery
+        Where it goes.
+    texts
+        Other files to write along with it, by their path.
+    """
+    above = exceeded(result, delivery.thresholds)
+    text = _render(result, delivery.output_format, delivery.output)
+    with staged_files() as files:
+        for path, content in texts.items():
+            files.write(path, content)
+        if delivery.output is not None:
+            files.write(delivery.output, text)
+        if delivery.report is not None:
+            from perfmodel.report import write_report
+
+            write_report(result, files.path_for(delivery.report))
+        if delivery.trace is not None:
+            from perfmodel.report import write_trace
+
+            write_trace(result, files.path_for(delivery.trace))
+    if delivery.output is None:
+        write_text(text)
+    _note_warnings(result, quiet=delivery.quiet or delivery.output_format is OutputFormat.TABLE)
+    for sentence in above:
+        note(f"threshold: {sentence}")
+    if not result.feasible:
+        raise typer.Exit(EXIT_INFEASIBLE)
+    if above:
+        raise typer.Exit(EXIT_THRESHOLD)
+
+
+def _render(result: Result, output_format: OutputFormat, output: Path | None) -> str:
+    if output_format is OutputFormat.JSON:
+        return result.to_json()
+    from perfmodel.report import render_csv, render_text
+
+    if output_format is OutputFormat.CSV:
+        return render_csv(result)
+    return render_text(result, width=table_width(output), colour=use_colour(output))
+
+
+def _note_warnings(result: Result, *, quiet: bool) -> None:
+    """Warnings of a result on the standard error stream (a table has them already)."""
+    for warning in () if quiet else result.warnings:
+        if warning.severity == "warning":
+            note(f"warning: {warning.path + ': ' if warning.path else ''}{warning.message}")

@@ -1,0 +1,1 @@
+"""The engine: workload x machine x plan -> time, memory, energy, money, and the derivation of each."""

@@ -1,0 +1,213 @@
+"""From a resolved scenario to the problem and its plan."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from perfmodel.engine.problem import Formats, Problem, Workload, call_each, call_stacked, match_policies, trace_axes
+from perfmodel.errors import SpecError, UnsupportedOperator, nearest
+from perfmodel.machine.resolve import resolve
+from perfmodel.parallel.placement import infer_collectives
+from perfmodel.parallel.plan import Plan
+from perfmodel.parallel.strategy import plan_from_strategy
+from perfmodel.provenance import Sourced, Traced
+from perfmodel.specs.resolve import ResolvedScenario
+from perfmodel.units import Numeric
+from perfmodel.workload import apply_transforms, build_graph
+from perfmodel.workload.operators import OperatorGraph
+
+#: Workloads that one step of this engine can cost.
+_TRAINING, _FORWARD = "training", "forward"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A scenario made ready: the problem, its plan and the specs that they came from."""
+
+    resolved: ResolvedScenario
+    problem: Problem
+    plan: Plan
+
+    def traced(self) -> Question:
+        """The same question with traced leaves (one plan)."""
+        return replace(self, problem=trace_problem(self.problem, self.resolved))
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hash of the scenario and every spec behind it."""
+        return self.resolved.sha256
+
+    @functools.cached_property
+    def inputs(self) -> tuple[Sourced, ...]:
+        """Every number of the machine, each once."""
+        return tuple({one.path: one for one in self.problem.machine.provenance.values()}.values())
+
+    @functools.cached_property
+    def describe(self) -> tuple[str, ...]:
+        """The scenario in four lines."""
+        return describe(self)
+
+
+def build_question(resolved: ResolvedScenario) -> Question:
+    """Build graph, machine and plan.
+
+    Raises
+    ------
+    SpecError
+        A needed number is missing, or a name (policy, transform) is unknown.
+    UnsupportedOperator
+        The model or the workload has parts without equations.
+    """
+    scenario = resolved.scenario
+    graph = apply_transforms(
+        build_graph(resolved.model, attention_kernel=resolved.software.attention.kernel),
+        [{"name": one.name, **one.options} for one in scenario.transforms],
+    )
+    machine = resolve(
+        resolved.cluster,
+        resolved.accelerator,
+        resolved.interconnects,
+        resolved.efficiency_class,
+        resolved.software,
+        resolved.numerics,
+        scenario.site,
+        scenario.pricing,
+        scenario.reliability,
+    )
+    workload, pricing, site = _workload(resolved), scenario.pricing, scenario.site
+    utilisation = 1.0 if pricing is None or pricing.utilisation is None else pricing.utilisation.value
+    problem = Problem(
+        graph=graph,
+        machine=machine,
+        formats=_formats(resolved),
+        workload=workload,
+        axes={name: float(size) for name, size in graph.axes.items()},
+        collectives=infer_collectives(graph),
+        policies=match_policies(graph, resolved.software.recompute_policies),
+        rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
+        order=tuple(scenario.strategy.order),
+        call=call_stacked,
+        utilisation=utilisation,
+        power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
+    )
+    return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def _workload(resolved: ResolvedScenario) -> Workload:
+    stated = resolved.scenario.workload
+    if stated.kind not in (_TRAINING, _FORWARD) and not (stated.kind == "fine-tuning" and stated.method != "lora"):
+        raise UnsupportedOperator(
+            f"workload.kind: {stated.kind!r} has no equations yet; known: training, fine-tuning (full), forward"
+        )
+    training = stated.kind != _FORWARD
+    batch = stated.global_batch if training else stated.batch
+    return Workload(
+        kind=stated.kind,
+        training=training,
+        sequence_length=float(stated.sequence_length or 0),
+        global_batch=int(batch or 0),
+        tokens=None if stated.tokens is None else float(stated.tokens),
+        mean_attended=stated.mean_attended_length,
+    )
+
+
+def _formats(resolved: ResolvedScenario) -> Formats:
+    numerics, known = resolved.numerics, resolved.formats
+    width = known.bytes_per_value
+    formats, state, compute = numerics.formats, numerics.state, numerics.compute
+    return Formats(
+        activations=width(formats.activations),
+        weights=width(formats.weights),
+        communication=width(formats.communication),
+        gradient_reduction=width(formats.gradient_reduction),
+        logits=width(formats.logits),
+        state_weights=state.weights.value,
+        state_gradients=state.gradients.value,
+        state_master=state.master_weights.value,
+        state_moments=state.moments.value,
+        compute={"matmul": compute.matmul, "attention": compute.attention, "head": compute.head},
+    )
+
+
+def _plan(resolved: ResolvedScenario, workload: Workload, graph: OperatorGraph) -> Plan:
+    strategy, policies = resolved.scenario.strategy, resolved.software.recompute_policies
+    recompute = strategy.recompute
+    if recompute.policy not in policies:
+        raise SpecError(
+            f"strategy.recompute: {resolved.software.name} has no recompute policy {recompute.policy!r}; "
+            f"policies: {', '.join(policies)}{nearest(recompute.policy, policies)}"
+        )
+    return plan_from_strategy(
+        strategy,
+        layers=graph.layers,
+        global_batch=workload.global_batch,
+        devices=resolved.devices,
+        recompute_policies=(recompute.policy,),
+    )
+
+
+def describe(question: Question) -> tuple[str, ...]:
+    """Model, machine, workload and strategy, a line each."""
+    resolved, plan, workload = question.resolved, question.plan, question.problem.workload
+    graph, machine = question.problem.graph, question.problem.machine
+    sizes = ", ".join(f"{name.upper()} {int(getattr(plan, name)[0])}" for name in ("tp", "cp", "pp", "dp"))
+    policy = plan.recompute_policies[int(plan.recompute[0])]
+    device, place = resolved.accelerator.title or machine.accelerator, resolved.cluster.title or machine.cluster
+    recipe, model = resolved.numerics.title or resolved.numerics.name, resolved.model.title or resolved.model.name
+    schedule = f"{plan.schedule} with {int(plan.virtual_stages[0])} virtual stages"
+    steps = f"micro-batch {int(plan.micro_batch[0])} x {int(plan.num_microbatches[0])}"
+    stack = resolved.software.title or machine.software
+    batch = f"{workload.global_batch:,} sequences of {workload.sequence_length:,.0f} tokens per step"
+    return (
+        f"{model}: {graph.parameter_count() / 1e9:,.4g} billion parameters, {graph.layers} layers",
+        f"{resolved.devices:,} of {machine.devices:,} x {device} in {place}; {stack}",
+        f"{workload.kind}: {batch}, {recipe}",
+        f"{sizes}; {steps}, {schedule}, ZeRO {int(plan.zero[0])}, recompute {policy}",
+    )
+
+
+# -- traced ------------------------------------------------------------------------------------------
+def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
+    """The problem with every number a traced leaf."""
+    workload = problem.workload
+    sequence = _scenario_leaf(workload.sequence_length, "workload.sequence_length", "token")
+    attended = workload.mean_attended
+    return replace(
+        problem,
+        machine=problem.machine.traced(),
+        axes=trace_axes(problem.graph),
+        formats=_trace_formats(problem.formats, resolved),
+        workload=replace(
+            workload,
+            sequence_length=sequence,
+            mean_attended=None
+            if attended is None
+            else _scenario_leaf(attended, "workload.mean_attended_length", "token"),
+        ),
+        call=call_each,
+    )
+
+
+def _scenario_leaf(value: Numeric, path: str, unit: str) -> Traced:
+    return Traced.leaf(value, path, unit, "scenario", "user")
+
+
+def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
+    roles: Mapping[str, str] = {
+        "activations": "formats.activations",
+        "weights": "formats.weights",
+        "communication": "formats.communication",
+        "gradient_reduction": "formats.gradient_reduction",
+        "logits": "formats.logits",
+        "state_weights": "state.weights",
+        "state_gradients": "state.gradients",
+        "state_master": "state.master_weights",
+        "state_moments": "state.moments",
+    }
+    changes = {
+        name: Traced.leaf(getattr(formats, name), f"numerics.{path}", "B", resolved.numerics.name, "assumed")
+        for name, path in roles.items()
+    }
+    return replace(formats, **changes)

@@ -1,0 +1,181 @@
+"""Answer one question: a resolved scenario in, a :class:`~perfmodel.engine.result.Result` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perfmodel import __version__
+from perfmodel.engine.build import Question, build_question
+from perfmodel.engine.columns import evaluate_one
+from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.explain import explain_question
+from perfmodel.engine.feasibility import reasons
+from perfmodel.engine.headline import result_numbers
+from perfmodel.engine.result import PublishedRow, Result
+from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
+from perfmodel.engine.sections import KeyCosts
+from perfmodel.engine.uncertainty import intervals
+from perfmodel.engine.warn import warnings_of
+from perfmodel.specs.resolve import ResolvedScenario
+
+ROLE = {"training": "train", "fine-tuning": "train", "forward": "forward"}
+#: Keys that exist in every result, null where they do not apply.
+_ALWAYS: Mapping[str, tuple[str, ...]] = {
+    "money": ("per_step_usd", "per_million_tokens_usd"),
+    "carbon": ("per_step_kg",),
+    "run": ("tokens", "days", "device_hours", "goodput", "checkpoint_interval_s", "energy_kwh", "usd", "kg_co2e"),
+}
+
+
+def evaluate(resolved: ResolvedScenario) -> Result:
+    """Evaluate the plan of a scenario.
+
+    An infeasible plan is a result with ``feasible`` False and its reasons, not an error.
+
+    Raises
+    ------
+    SpecError, UnsupportedOperator
+        The question cannot be asked: a number is missing, or a construct has no equations.
+    """
+    return answer(build_question(resolved))
+
+
+def answer(question: Question) -> Result:
+    """Evaluate a question that is ready (the warm path of a session)."""
+    evaluation, costs = evaluate_one(question.problem, question.plan)
+    plain = {key: number(value) for key, value in result_numbers(question.problem, evaluation).items()}
+    why = reasons(question, evaluation, plain)
+    return _assemble(question, evaluation, costs, plain, why)
+
+
+def _assemble(
+    question: Question, evaluation: Evaluation, costs: KeyCosts, plain: Mapping[str, float], why: tuple[str, ...]
+) -> Result:
+    resolved, problem, plan = question.resolved, question.problem, question.plan
+    role = ROLE[problem.workload.kind]
+    tree = _nest(plain)
+    deviation = number(problem.machine.relative_error)
+    return Result(
+        scenario={"name": resolved.name, "sha256": question.sha256},
+        question=resolved.scenario.question,
+        workload=problem.workload.kind,
+        feasible=not why,
+        reasons=why,
+        plans=(_plan_summary(question, role),),
+        time=tree["time"],
+        memory=_memory(tree["memory"], evaluation),
+        energy=tree["energy"],
+        **{part: dict.fromkeys(keys) | tree.get(part, {}) for part, keys in _ALWAYS.items()},
+        metrics=tree["metrics"],
+        uncertainty=intervals(plain, deviation, problem.machine.confidence),
+        operators=operator_rows(problem, plan, costs, evaluation, role),
+        communication=communication_rows(problem, plan, costs, evaluation),
+        stages=stage_rows(evaluation),
+        waterfall=waterfall(problem, costs, evaluation),
+        published=_published(resolved, plain),
+        inputs=question.inputs,
+        roofs=_roofs(question),
+        schedule=_schedule(evaluation),
+        describe=question.describe,
+        version=__version__,
+        explainer=lambda target: explain_question(question, target),
+        warner=lambda: warnings_of(question, evaluation),
+    )
+
+
+def _nest(plain: Mapping[str, float]) -> dict[str, Any]:
+    """Dotted keys as nested mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in plain.items():
+        *parents, leaf = key.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    return tree
+
+
+def _memory(tree: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    rank = evaluation.classes[round(number(evaluation.peak_class))]
+    return {**tree, "peak_rank": f"stage {round(number(rank.position))}"}
+
+
+def _plan_summary(question: Question, role: str) -> dict[str, Any]:
+    plan = question.plan
+    names = (
+        "devices",
+        "tp",
+        "cp",
+        "pp",
+        "dp",
+        "dp_replicate",
+        "dp_shard",
+        "ep",
+        "etp",
+        "micro_batch",
+        "num_microbatches",
+        "virtual_stages",
+        "zero",
+    )
+    return {
+        "role": role,
+        "pool": "default",
+        **{name: int(getattr(plan, name)[0]) for name in names},
+        "sequence_parallel": bool(plan.sequence_parallel[0]),
+        "recompute": plan.recompute_policies[int(plan.recompute[0])],
+        "recompute_fraction": float(plan.recompute_fraction[0]),
+        "schedule": plan.schedule,
+    }
+
+
+def _published(resolved: ResolvedScenario, plain: Mapping[str, float]) -> tuple[PublishedRow, ...]:
+    rows = [
+        PublishedRow(one.key, one.value, plain[one.key], one.source, one.note)
+        for one in resolved.scenario.published
+        if one.key in plain
+    ]
+    measured = resolved.scenario.measured
+    if measured is None:
+        return tuple(rows)
+    keys = {
+        "step_time": "time.step_s",
+        "mfu": "metrics.mfu",
+        "tokens_per_second": "metrics.tokens_per_s",
+        "peak_memory": "memory.peak_bytes",
+        "average_power": "energy.average_power_w",
+    }
+    for name, key in keys.items():
+        value = getattr(measured, name)
+        if value is not None:
+            rows.append(PublishedRow(key, float(value.value), plain[key], value.source, measured.note or "measured"))
+    return tuple(rows)
+
+
+def _roofs(question: Question) -> dict[str, Any]:
+    machine = question.problem.machine
+    peaks = {name: number(one.peak) for name, one in machine.matmul.items()} | {"vector": number(machine.vector_peak)}
+    return {
+        "peaks": peaks,
+        "bandwidths": {"memory": number(machine.memory_bandwidth), "cache": number(machine.cache_bandwidth)},
+    }
+
+
+def _schedule(evaluation: Evaluation) -> dict[str, Any]:
+    """Times of one micro-batch by stage, for the timeline (each stage takes the times of its class)."""
+    stages = round(number(evaluation.numbers.pp))
+    present = [
+        (round(number(one.position)), time)
+        for one, time in zip(evaluation.classes, evaluation.stage_times, strict=True)
+        if number(one.multiplicity) > 0.0
+    ]
+    by_position = dict(present)
+    middle = present[min(1, len(present) - 1)][1]
+    times = [by_position.get(stage, middle) for stage in range(stages)]
+    return {
+        "pp": stages,
+        "virtual_stages": round(number(evaluation.numbers.virtual_stages)),
+        "num_microbatches": round(number(evaluation.numbers.num_microbatches)),
+        "forward_s": [number(time.forward_pass) for time in times],
+        "backward_s": [number(time.backward_pass) for time in times],
+    }

@@ -1,0 +1,38 @@
+"""Why a plan cannot be: integer rules, memory, power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from perfmodel.engine.build import Question
+from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.headline import MEMORY_PARTS, plan_rules
+from perfmodel.engine.rows import number
+from perfmodel.parallel import rules
+from perfmodel.units import format_quantity
+
+
+def reasons(question: Question, evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ...]:
+    """Sentences that name the rule and the numbers; empty for a feasible plan."""
+    problem, plan = question.problem, question.plan
+    broken = rules.reasons(plan_rules(problem, plan, question.resolved.devices))
+    return (*broken, *_memory(evaluation, plain), *_power(problem.power_cap, plain))
+
+
+def _memory(evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ...]:
+    peak, capacity = plain["memory.peak_bytes"], plain["memory.capacity_bytes"]
+    if peak <= capacity:
+        return ()
+    parts = {key.removesuffix("_bytes"): number(getattr(evaluation.peak, name)) for key, name in MEMORY_PARTS.items()}
+    largest = sorted(parts, key=lambda name: parts[name], reverse=True)[:2]
+    stage = round(number(evaluation.classes[round(number(evaluation.peak_class))].position))
+    words = " and ".join(f"{name.replace('_', ' ')} {format_quantity(parts[name], 'B')}" for name in largest)
+    needed = f"stage {stage} needs {format_quantity(peak, 'B')}, the device offers {format_quantity(capacity, 'B')}"
+    return (f"memory: {needed}; largest parts: {words}",)
+
+
+def _power(cap: float | None, plain: Mapping[str, float]) -> tuple[str, ...]:
+    if cap is None or plain["energy.average_power_w"] <= cap:
+        return ()
+    needed = format_quantity(plain["energy.average_power_w"], "W")
+    return (f"power: the job draws {needed} on average, the site allows {format_quantity(cap, 'W')}",)

@@ -1,0 +1,130 @@
+"""Memory of one device by pipeline stage: state, activations in flight, logits, buffers, workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from perfmodel.engine.problem import Problem
+from perfmodel.engine.sections import Sections
+from perfmodel.engine.step import PlanNumbers, StageClass, stage_parameters
+from perfmodel.equations import memory, pipeline
+from perfmodel.units import Numeric
+
+#: Layers whose gathered parameters are live at once under ZeRO-3: the current one and the prefetched one.
+_GATHERED_LAYERS = 2.0
+#: Model chunks whose gradients are not scattered yet under ZeRO-2 with an interleaved schedule.
+_UNSCATTERED_CHUNKS = 2.0
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on one device of a stage class; the parts sum to ``total``."""
+
+    weights: Numeric
+    gradients: Numeric
+    optimizer: Numeric
+    activations: Numeric
+    logits: Numeric
+    communication_buffers: Numeric
+    workspace: Numeric
+    in_flight: Numeric
+
+    @property
+    def total(self) -> Numeric:
+        parts = (
+            self.weights,
+            self.gradients,
+            self.optimizer,
+            self.activations,
+            self.logits,
+            self.communication_buffers,
+        )
+        return sum(parts, self.workspace)
+
+
+def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections) -> Footprint:
+    """Peak memory of one device of a stage."""
+    formats, step = problem.formats, problem.machine.step
+    parameters = stage_parameters(stage, sections, plan)
+    # Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
+    shard = plan.dp_shard * plan.cp
+    in_flight = pipeline.in_flight_microbatches(plan.pp, stage.position, plan.num_microbatches, plan.virtual_stages)
+    training = problem.workload.training
+    return Footprint(
+        weights=memory.state_bytes(parameters, formats.state_weights, np.where(plan.zero >= 3.0, shard, 1.0)),
+        gradients=memory.state_bytes(parameters, formats.state_gradients, np.where(plan.zero >= 2.0, shard, 1.0))
+        if training
+        else 0.0,
+        optimizer=memory.state_bytes(
+            parameters, formats.state_master + formats.state_moments, np.where(plan.zero >= 1.0, shard, 1.0)
+        )
+        if training
+        else 0.0,
+        activations=_activations(problem, plan, stage, sections, in_flight),
+        logits=stage.has_head * _logits(problem, plan),
+        communication_buffers=_buffers(problem, plan, sections, parameters),
+        workspace=step.workspace,
+        in_flight=in_flight,
+    )
+
+
+def _activations(
+    problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, in_flight: Numeric
+) -> Numeric:
+    layer, fraction = sections.layer, plan.recompute_fraction
+    if not problem.workload.training:
+        return memory.activation_bytes(_widest_tensor(problem, plan), _GATHERED_LAYERS)
+    kept = stage.layers * (fraction * layer.saved + (1.0 - fraction) * layer.saved_without_recompute)
+    # What backward rebuilds of one layer is live while that layer is differentiated.
+    rebuilt = (
+        fraction * np.maximum(layer.saved_without_recompute - layer.saved, 0.0) * np.where(stage.layers > 0.0, 1.0, 0.0)
+    )
+    ends = stage.has_embedding * sections.embedding.saved + stage.has_head * sections.head.saved
+    return memory.activation_bytes(kept, in_flight) + rebuilt + ends
+
+
+def _widest_tensor(problem: Problem, plan: PlanNumbers) -> Numeric:
+    tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
+    return pipeline.pipeline_message_bytes(tokens, problem.axes["hidden"], problem.formats.activations, 1.0)
+
+
+def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
+    """Logits in their format beside the full-precision copy that the loss differentiates."""
+    tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
+    width = problem.formats.logits + problem.formats.full_precision
+    return memory.logits_bytes(tokens, problem.axes["vocabulary"] / plan.tp, width)
+
+
+def _buffers(problem: Problem, plan: PlanNumbers, sections: Sections, parameters: Numeric) -> Numeric:
+    """Buckets of gradients in flight, gathered layers of ZeRO-3, gradients of ZeRO-2 not yet scattered."""
+    formats, step, training = problem.formats, problem.machine.step, problem.workload.training
+    gathered = memory.state_bytes(
+        _GATHERED_LAYERS * sections.layer.parameters, formats.weights + formats.gradient_reduction, 1.0
+    )
+    chunk = memory.state_bytes(
+        parameters * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0), formats.state_gradients, 1.0
+    )
+    bucket = np.where(plan.dp * plan.cp > 1.0, step.gradient_bucket_bytes, 0.0)
+    unscattered = np.where(plan.virtual_stages > 1.0, np.maximum(chunk, bucket), bucket)
+    if not training:
+        return np.where(plan.zero >= 3.0, gathered, 0.0)
+    return np.where(plan.zero >= 3.0, gathered + bucket, np.where(plan.zero >= 2.0, unscattered, bucket))
+
+
+def fullest(footprints: Sequence[Footprint]) -> tuple[Footprint, Numeric]:
+    """The footprint of the fullest stage class, field by field, and its index."""
+    best, index = footprints[0], 0.0
+    for position, candidate in enumerate(footprints[1:], 1):
+        larger = candidate.total > best.total
+        index = np.where(larger, float(position), index)
+        best = replace(
+            best,
+            **{
+                item.name: np.where(larger, getattr(candidate, item.name), getattr(best, item.name))
+                for item in fields(Footprint)
+            },
+        )
+    return best, index

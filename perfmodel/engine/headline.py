@@ -1,0 +1,200 @@
+"""Numeric result keys of composed plans, by their dotted names in the interface: one place, all widths.
+
+``headline_columns`` serves a million plans, the result of one plan, and (with traced operands) ``explain``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
+from perfmodel.engine.model_flop import model_flop_per_token
+from perfmodel.engine.problem import Problem
+from perfmodel.equations import memory, metrics
+from perfmodel.parallel.plan import Plan
+from perfmodel.parallel.rules import RuleOutcome, integer_rules, violated
+from perfmodel.units import Numeric
+
+
+def usable_memory(problem: Problem) -> Numeric:
+    """Bytes of a device that the stack can use."""
+    return problem.machine.memory_capacity - problem.machine.step.reserved_memory
+
+
+def result_numbers(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
+    """Every numeric key of the result that depends on the plan; absent where it does not apply."""
+    numbers, step = evaluation.numbers, evaluation.step
+    sequences = numbers.dp * numbers.micro_batch * numbers.num_microbatches
+    tokens = sequences * problem.workload.sequence_length
+    return (
+        _time(evaluation)
+        | _memory(problem, evaluation)
+        | _energy(evaluation, tokens)
+        | _metrics(problem, evaluation, tokens)
+        | _money(problem, tokens, _economics(problem, evaluation, tokens))
+        | {"step.tokens": tokens, "step.time": step.step}
+    )
+
+
+def _time(evaluation: Evaluation) -> dict[str, Numeric]:
+    step = evaluation.step
+    parts = {
+        "forward_s": step.forward,
+        "backward_s": step.backward,
+        "recompute_s": step.recompute,
+        "tensor_communication_s": step.tensor,
+        "context_communication_s": step.context,
+        "expert_communication_s": 0.0,
+        "pipeline_communication_s": step.pipeline,
+        "data_communication_s": step.data,
+        "pipeline_bubble_s": step.bubble,
+        "optimizer_s": step.optimizer,
+        "overhead_s": step.overhead,
+    }
+    hidden = {
+        "tensor_communication_s": step.tensor_overlapped,
+        "context_communication_s": step.context_overlapped,
+        "pipeline_communication_s": step.pipeline_overlapped,
+        "data_communication_s": step.data_overlapped,
+    }
+    named = {f"time.breakdown.{name}": value for name, value in parts.items()}
+    return {"time.step_s": step.step} | named | {f"time.overlapped.{name}": value for name, value in hidden.items()}
+
+
+#: Keys of ``memory.breakdown`` and the field of a footprint behind each.
+MEMORY_PARTS = {
+    "weights_bytes": "weights",
+    "gradients_bytes": "gradients",
+    "optimizer_bytes": "optimizer",
+    "activations_bytes": "activations",
+    "logits_bytes": "logits",
+    "communication_buffers_bytes": "communication_buffers",
+    "workspace_bytes": "workspace",
+}
+
+
+def _memory(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
+    peak = evaluation.peak
+    parts = {f"memory.breakdown.{key}": getattr(peak, name) for key, name in MEMORY_PARTS.items()}
+    totals = {
+        "memory.peak_bytes": peak.total,
+        "memory.capacity_bytes": usable_memory(problem),
+        "memory.breakdown.kv_cache_bytes": 0.0,
+    }
+    return totals | parts
+
+
+#: Keys of ``energy.breakdown`` and the field of a step energy behind each.
+ENERGY_PARTS = {
+    "compute_j": "compute",
+    "vector_j": "vector",
+    "memory_j": "memory",
+    "links_j": "links",
+    "idle_j": "idle",
+    "host_j": "host",
+    "network_j": "network",
+    "cooling_j": "cooling",
+}
+
+
+def _energy(evaluation: Evaluation, tokens: Numeric) -> dict[str, Numeric]:
+    energy = evaluation.energy
+    return {
+        "energy.per_step_j": energy.total,
+        "energy.per_token_j": energy.total / tokens,
+        "energy.average_power_w": energy.average_power,
+        "energy.peak_power_w": energy.peak_power,
+        "energy.device_average_power_w": energy.device_average_power,
+    } | {f"energy.breakdown.{key}": getattr(energy, name) for key, name in ENERGY_PARTS.items()}
+
+
+def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[str, Numeric]:
+    numbers, step = evaluation.numbers, evaluation.step.step
+    flop = model_flop_per_token(problem)
+    peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
+    rate = metrics.tokens_per_second(tokens, step)
+
+    def utilisation(per_token: Numeric) -> Numeric:
+        return metrics.model_flop_utilisation(per_token * tokens, step, numbers.devices, peak)
+
+    layer = evaluation.sections.layer
+    stages = sum((one.multiplicity * one.layers for one in evaluation.classes), 0.0)
+    again = numbers.recompute_fraction * stages * layer.recompute_flop * numbers.tp * numbers.cp
+    sequences = tokens / problem.workload.sequence_length
+    repeated = again * sequences / numbers.micro_batch / tokens
+    return {
+        "metrics.tokens_per_s": rate,
+        "metrics.tokens_per_s_per_device": rate / numbers.devices,
+        "metrics.mfu": utilisation(flop.causal),
+        "metrics.hfu": utilisation(flop.causal + repeated),
+        "metrics.mfu_variants.full_attention": utilisation(flop.full_attention),
+        "metrics.model_flop_per_token": flop.causal,
+    }
+
+
+def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Economics:
+    numbers, formats = evaluation.numbers, problem.formats
+    stored = formats.state_weights + formats.state_master + formats.state_moments
+    checkpoint = memory.state_bytes(float(problem.graph.parameter_count()), stored, 1.0)
+    return economics(
+        problem,
+        devices=numbers.devices,
+        step=evaluation.step.step,
+        energy=evaluation.energy.total,
+        tokens_per_step=tokens,
+        checkpoint_bytes=checkpoint,
+    )
+
+
+def _money(problem: Problem, tokens: Numeric, totals: Economics) -> dict[str, Numeric]:
+    per_token = None if totals.step_usd is None else totals.step_usd / tokens * TOKENS_PER_MILLION
+    named = {
+        "money.per_step_usd": totals.step_usd,
+        "money.per_million_tokens_usd": per_token,
+        "carbon.per_step_kg": totals.step_kg,
+        "run.tokens": problem.workload.tokens,
+        "run.days": totals.days,
+        "run.device_hours": totals.device_hours,
+        "run.goodput": totals.goodput,
+        "run.checkpoint_interval_s": totals.checkpoint_interval,
+        "run.energy_kwh": totals.energy_kwh,
+        "run.usd": totals.run_usd,
+        "run.kg_co2e": totals.run_kg,
+    }
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[RuleOutcome, ...]:
+    """The integer rules of the plans."""
+    axes = problem.graph.axes
+    return integer_rules(
+        plan,
+        layers=problem.layers,
+        heads=axes.get("heads", 0),
+        kv_heads=axes.get("kv_heads", 0),
+        ffn=axes.get("ffn", 0),
+        vocabulary=axes.get("vocabulary", 0),
+        hidden=axes.get("hidden", 0),
+        sequence_length=int(np.max(_plain(problem.workload.sequence_length))),
+        global_batch=problem.workload.global_batch,
+        cluster_devices=problem.machine.devices,
+        requested_devices=requested_devices,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)
+
+
+def headline_columns(problem: Problem, plan: Plan, evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Numeric keys as columns of the length of the plan, and ``feasible`` (rules kept and memory fits)."""
+    numbers: Mapping[str, Numeric] = result_numbers(problem, evaluation)
+    columns = {
+        key: np.broadcast_to(np.asarray(value, dtype=np.float64), (len(plan),)) for key, value in numbers.items()
+    }
+    fits = columns["memory.peak_bytes"] <= columns["memory.capacity_bytes"]
+    return columns | {"feasible": ~violated(plan_rules(problem, plan, plan.devices)) & fits}

@@ -1,0 +1,123 @@
+"""Energy and power of one step over the whole allocation: arithmetic, memory, links, idle, host, cooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.sections import Sections
+from perfmodel.engine.step import (
+    PlanGroups,
+    PlanNumbers,
+    StageClass,
+    data_buffers,
+    optimizer_traffic,
+    stage_parameters,
+    stage_sum,
+)
+from perfmodel.equations import collectives, energy
+from perfmodel.units import Numeric
+
+
+@dataclass(frozen=True)
+class StepEnergy:
+    """Joules of one step over all devices; the parts sum to ``total``. Powers in watts."""
+
+    compute: Numeric
+    vector: Numeric
+    memory: Numeric
+    links: Numeric
+    idle: Numeric
+    host: Numeric
+    network: Numeric
+    cooling: Numeric
+    total: Numeric
+    average_power: Numeric
+    peak_power: Numeric
+    device_average_power: Numeric
+    capped: Numeric  # factor <= 1 on the dynamic energy, because a device cannot draw more than its limit
+
+
+def step_energy(
+    problem: Problem,
+    plan: PlanNumbers,
+    groups: PlanGroups,
+    classes: Sequence[StageClass],
+    sections: Sections,
+    step: Numeric,
+) -> StepEnergy:
+    """Add up the energy of all stages; every device of the allocation idles for the whole step."""
+    numbers = problem.machine.energy
+    replicas = plan.tp * plan.cp * plan.dp
+    m, fraction = plan.num_microbatches, plan.recompute_fraction
+
+    def over_stages(field: str) -> Numeric:
+        return total(replicas * one.multiplicity * m * stage_sum(one, sections, field) for one in classes)
+
+    layers = total(one.multiplicity * one.layers for one in classes)
+    again = replicas * m * fraction * layers
+    updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in classes]
+    dynamic = {
+        "compute": over_stages("matrix_energy") + again * sections.layer.recompute_matrix_energy,
+        "vector": over_stages("vector_energy") + again * sections.layer.recompute_vector_energy,
+        "memory": over_stages("memory_energy")
+        + again * sections.layer.recompute_memory_energy
+        + total(count * moved for count, (moved, _) in updates),
+        "links": over_stages("link_energy") + total(count * sent for count, (_, sent) in updates),
+    }
+    return _with_static(problem, plan, dynamic, step, numbers.power_usage_effectiveness)
+
+
+def _update_energy(
+    problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
+) -> tuple[Numeric, Numeric]:
+    """Energy of the optimizer's traffic and of the data-parallel links, of one device of a stage.
+
+    An all-reduce (ZeRO 0) is a reduce-scatter and an all-gather of the gradients; ZeRO 1 and 2 gather the weights
+    instead; ZeRO 3 gathers them in both passes of every micro-batch and scatters the gradients of each.
+    """
+    if not problem.workload.training:
+        return 0.0, 0.0
+    machine = problem.machine
+    parameters = stage_parameters(stage, sections, plan)
+    moved = energy.movement_energy(optimizer_traffic(problem, plan, parameters), machine.energy.memory_per_byte)
+    buffers, m = data_buffers(problem, plan, parameters), plan.num_microbatches
+    sharded = plan.zero >= 3.0
+    scattered = np.where(sharded, m, buffers.reductions) * buffers.gradients
+    gathered = np.where(sharded, 2.0 * m, 1.0) * np.where(plan.zero >= 1.0, buffers.weights, buffers.gradients)
+    wire = collectives.all_gather_wire(scattered + gathered, groups.data.ranks)
+    return moved, energy.movement_energy(wire, machine.tiers[-1].energy_per_byte)
+
+
+def _with_static(
+    problem: Problem, plan: PlanNumbers, dynamic: dict[str, Numeric], step: Numeric, pue: Numeric
+) -> StepEnergy:
+    numbers, devices = problem.machine.energy, plan.devices
+    drawn = total(dynamic.values())
+    limit = devices * (numbers.peak_power - numbers.idle_power) * step
+    capped = np.minimum(1.0, limit / np.maximum(drawn, np.finfo(float).tiny))
+    idle = energy.static_energy(devices * numbers.idle_power, step)
+    host = energy.static_energy(devices * numbers.host_power, step)
+    network = energy.static_energy(devices * numbers.network_power, step)
+    device = drawn * capped + idle
+    equipment = device + host + network
+    whole = energy.facility_energy(equipment, pue)
+    peak = energy.facility_energy(devices * (numbers.peak_power + numbers.host_power + numbers.network_power), pue)
+    return StepEnergy(
+        compute=dynamic["compute"] * capped,
+        vector=dynamic["vector"] * capped,
+        memory=dynamic["memory"] * capped,
+        links=dynamic["links"] * capped,
+        idle=idle,
+        host=host,
+        network=network,
+        cooling=whole - equipment,
+        total=whole,
+        average_power=whole / step,
+        peak_power=peak,
+        device_average_power=device / (devices * step),
+        capped=capped,
+    )

@@ -1,0 +1,148 @@
+"""The question in the form the engine computes with: graph, machine, formats and workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from perfmodel.machine.machine import Machine
+from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.provenance import Traced
+from perfmodel.units import Numeric
+from perfmodel.workload.operators import OperatorGraph, Storage
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Bytes per element by role, compute data types by role, and state bytes per parameter.
+
+    Attributes
+    ----------
+    activations, weights, communication, gradient_reduction, logits
+        Bytes per element of saved and moved tensors.
+    state_weights, state_gradients, state_master, state_moments
+        Bytes per parameter kept by the precision recipe.
+    compute
+        Data type by role: ``matmul``, ``attention``, ``head``.
+    """
+
+    activations: Numeric
+    weights: Numeric
+    communication: Numeric
+    gradient_reduction: Numeric
+    logits: Numeric
+    state_weights: Numeric
+    state_gradients: Numeric
+    state_master: Numeric
+    state_moments: Numeric
+    compute: Mapping[str, str]
+    full_precision: Numeric = 4.0
+    mask: Numeric = 1.0
+
+    def on_the_wire(self, storage: Storage) -> Numeric:
+        """Bytes per element of a tensor that a collective moves."""
+        return self.communication if storage == Storage.ACTIVATION else self.of(storage)
+
+    def of(self, storage: Storage) -> Numeric:
+        """Bytes per element of a tensor's storage role."""
+        return {Storage.ACTIVATION: self.activations, Storage.FLOAT32: self.full_precision, Storage.MASK: self.mask}[
+            storage
+        ]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one step processes; ``training`` False means forward only."""
+
+    kind: str
+    training: bool
+    sequence_length: Numeric
+    global_batch: int
+    tokens: float | None
+    mean_attended: Numeric | None = None
+
+
+#: Calls one equation for many rows: stacked into columns, or one by one on traced operands.
+Caller = Callable[[Callable[..., Any], Sequence[Mapping[str, Any]]], list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything that does not depend on the plan; compared by identity."""
+
+    graph: OperatorGraph
+    machine: Machine
+    formats: Formats
+    workload: Workload
+    axes: Mapping[str, Numeric]
+    collectives: tuple[CollectiveUse, ...]
+    policies: Mapping[str, frozenset[str]]
+    rebuilt: frozenset[str]
+    order: tuple[str, ...]
+    call: Caller
+    utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
+    power_cap: float | None = None  # W, of the site
+
+    @property
+    def layers(self) -> int:
+        return self.graph.layers
+
+
+def total(values: Iterable[Numeric]) -> Numeric:
+    """Sum in the given order: the same for numbers, columns and traced operands."""
+    result: Numeric = 0.0
+    for value in values:
+        result = result + value
+    return result
+
+
+def match_policies(graph: OperatorGraph, policies: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
+    """Names of the operators of the repeating blocks that each policy recomputes.
+
+    A pattern matches as in a shell (``attention.core*``).
+    """
+    names = {operator.name for block in graph.blocks for operator in block.operators}
+    return {
+        policy: frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+        for policy, patterns in policies.items()
+    }
+
+
+def call_stacked(function: Callable[..., Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Call an equation once for many rows of arguments; every row is a number or a column of one length.
+
+    Arguments that are the same object in all rows are passed on as they are.
+    """
+    if not rows:
+        return []
+    arguments: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        arguments[name] = first if all(value is first for value in values) else _stack(values)
+    result = function(**arguments)
+    width = max(np.size(result) // len(rows) if np.ndim(result) == 2 else np.size(result), 1)
+    return list(np.broadcast_to(result, (len(rows), width)))
+
+
+def _stack(values: Sequence[Any]) -> np.ndarray:
+    width = max(getattr(value, "size", 1) for value in values)
+    stacked = np.empty((len(values), width))
+    for position, value in enumerate(values):
+        stacked[position] = value
+    return stacked
+
+
+def call_each(function: Callable[..., Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Call an equation row by row: the derivation of one plan, with traced operands."""
+    return [function(**row) for row in rows]
+
+
+def trace_axes(graph: OperatorGraph) -> dict[str, Any]:
+    """The sizes of the model's axes as traced leaves."""
+    return {
+        name: Traced.leaf(float(size), f"model.{name}", "", graph.name, "paper") for name, size in graph.axes.items()
+    }

@@ -1,0 +1,315 @@
+"""Rows of a result: operators, communication, stages, waterfall (one plan, plain numbers)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.headline import MEMORY_PARTS
+from perfmodel.engine.kernels import FORWARD, Kernel, operator_path
+from perfmodel.engine.model_flop import model_flop_per_token
+from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, SEND, Group, outer_domains, spanned_tiers
+from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
+from perfmodel.engine.sections import CommunicationCost, KeyCosts
+from perfmodel.engine.step import data_buffers, data_times, optimizer_traffic
+from perfmodel.equations import energy, pipeline, roofline
+from perfmodel.parallel.plan import Plan
+
+RECOMPUTE, OPTIMIZER = "recompute", "optimizer"
+_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
+
+
+def number(value: Any) -> float:
+    """A plain float from a number or a one-row column."""
+    return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)
+
+
+def block_counts(problem: Problem) -> dict[str, int]:
+    """Repeat count of every block by name."""
+    return {block.name: block.count for block in problem.graph.all_blocks()}
+
+
+def operator_rows(
+    problem: Problem, plan: Plan, costs: KeyCosts, evaluation: Evaluation, role: str
+) -> tuple[OperatorRow, ...]:
+    """One row per operator and phase, recomputed operators and the optimizer included."""
+    counts, recomputed = block_counts(problem), problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
+    fraction, layers = float(plan.recompute_fraction[0]), {block.name for block in problem.graph.blocks}
+    moved: dict[tuple[str, str], list[CommunicationCost]] = {}
+    for one in costs.communication:
+        moved.setdefault((operator_path(one.use.block, one.use.operator), one.use.phase), []).append(one)
+    rows: list[OperatorRow] = []
+    for path, phase, kernels, joules in _by_operator(costs):
+        communication = moved.get((path, phase), [])
+        rows.append(
+            _operator_row(path, phase, role, counts[kernels[0].block], kernels, joules, communication, costs.groups)
+        )
+        if phase == FORWARD and kernels[0].operator in recomputed and kernels[0].block in layers:
+            count = round(fraction * counts[kernels[0].block])
+            rows.append(_operator_row(path, RECOMPUTE, role, count, kernels, joules, communication, costs.groups))
+    if problem.workload.training:
+        rows.append(_optimizer_row(problem, plan, evaluation, role))
+    return tuple(rows)
+
+
+def _by_operator(costs: KeyCosts) -> list[tuple[str, str, list[Kernel], float]]:
+    """Path, phase, kernels and energy of every operator and phase, in order."""
+    grouped: dict[tuple[str, str], list[tuple[Kernel, float]]] = {}
+    for kernel, joules in zip(costs.kernels, costs.kernel_energies, strict=True):
+        grouped.setdefault((kernel.path, kernel.phase), []).append((kernel, number(joules.total)))
+    return [
+        (path, phase, [one for one, _ in found], sum(joules for _, joules in found))
+        for (path, phase), found in grouped.items()
+    ]
+
+
+def _operator_row(
+    path: str,
+    phase: str,
+    role: str,
+    count: int,
+    kernels: Sequence[Kernel],
+    joules: float,
+    communication: Sequence[CommunicationCost],
+    groups: Mapping[str, Group],
+) -> OperatorRow:
+    compute, memory, floor = (
+        sum(number(getattr(kernel, name)) for kernel in kernels) for name in ("compute_time", "memory_time", "floor")
+    )
+    terms = {"compute": compute, "memory": memory, "launch": floor}
+    moved = sum(
+        number(row.size) * number(row.applied) for row in communication if number(groups[row.use.group].ranks) > 1.0
+    )
+    links = sum(number(row.energy) * number(row.applied) for row in communication)
+    return OperatorRow(
+        name=f"{path}:{phase}",
+        phase=phase,
+        role=role,
+        count=count,
+        flop=sum(number(kernel.flop) + number(kernel.vector_flop) for kernel in kernels),
+        traffic_bytes=sum(number(kernel.traffic) for kernel in kernels),
+        communication_bytes=moved,
+        time_s=number(operator_time(kernels)),
+        energy_j=joules + links,
+        bound=max(terms, key=lambda term: terms[term]),
+        data_type=kernels[0].data_type,
+        compute_s=compute,
+        memory_s=memory,
+        floor_s=floor,
+    )
+
+
+def operator_time(kernels: Sequence[Kernel]) -> Any:
+    """Time of the kernels of one operator and phase (works on traced operands)."""
+    return total(kernel.time for kernel in kernels)
+
+
+def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
+    traffic = number(optimizer_traffic(problem, evaluation.numbers, evaluation.critical.parameters))
+    time = number(evaluation.step.optimizer)
+    joules = number(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
+    return OperatorRow(
+        "optimizer.step:optimizer",
+        OPTIMIZER,
+        role,
+        int(plan.pp[0]),
+        0.0,
+        traffic,
+        0.0,
+        time,
+        joules,
+        "memory",
+        "vector",
+        0.0,
+        time,
+        0.0,
+    )
+
+
+# -- communication -----------------------------------------------------------------------------------
+def communication_rows(
+    problem: Problem, plan: Plan, costs: KeyCosts, evaluation: Evaluation
+) -> tuple[CommunicationRow, ...]:
+    """Totals per step on the device of the critical stage, by group and operation."""
+    rows = _model_parallel_rows(problem, plan, costs, evaluation)
+    return (*rows, *_pipeline_rows(problem, evaluation), *_data_rows(problem, evaluation))
+
+
+def _model_parallel_rows(
+    problem: Problem, plan: Plan, costs: KeyCosts, evaluation: Evaluation
+) -> list[CommunicationRow]:
+    groups, step = costs.groups, problem.machine.step
+    recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
+    fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
+    occurrences = _occurrences(problem, evaluation)
+    exposed = {"tp": number(step.tensor_exposed), "cp": number(step.context_exposed)}
+    folded: dict[tuple[str, str, float], list[float]] = {}
+    for row in costs.communication:
+        group = groups[row.use.group]
+        if number(group.ranks) <= 1.0 or number(row.applied) == 0.0:
+            continue
+        times = number(row.applied) * occurrences[row.use.block] * m
+        if (
+            row.use.phase == FORWARD
+            and row.use.operator in recomputed
+            and row.use.block in {one.name for one in problem.graph.blocks}
+        ):
+            times *= 1.0 + fraction
+        share = number(step.regather_exposed) if row.use.regather else exposed[row.use.group]
+        sums = folded.setdefault((row.use.group, row.use.operation, number(row.size)), [0.0, 0.0, 0.0])
+        for position, value in enumerate((times, times * number(row.time), times * number(row.time) * share)):
+            sums[position] += value
+    return [
+        _communication_row(problem, _GROUP_NAMES[axis], operation, groups[axis], size, count, time, share)
+        for (axis, operation, size), (count, time, share) in folded.items()
+        if count > 0.0
+    ]
+
+
+def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, float]:
+    """How often the critical stage runs each block."""
+    totals = [number(time.total) for time in evaluation.stage_times]
+    stage = evaluation.classes[int(np.argmax(totals))]
+    counts = {block.name: number(stage.layers) * block.count / problem.layers for block in problem.graph.blocks}
+    counts[problem.graph.prologue.name] = number(stage.has_embedding)
+    counts[problem.graph.epilogue.name] = number(stage.has_head)
+    return counts
+
+
+def _communication_row(
+    problem: Problem, name: str, operation: str, group: Group, size: float, count: float, time: float, exposed: float
+) -> CommunicationRow:
+    tiers = spanned_tiers(group, problem.machine.tiers)
+    return CommunicationRow(
+        group=name,
+        operation=operation,
+        name=f"{name} {operation}",
+        ranks=round(number(group.ranks)),
+        tiers=tiers,
+        binding_tier=_binding_tier(problem, group),
+        count=count,
+        bytes_per_operation=size,
+        time_s=time,
+        exposed_s=exposed,
+        overlapped_s=time - exposed,
+    )
+
+
+def _binding_tier(problem: Problem, group: Group) -> str:
+    """The tier with the least bandwidth per byte that crosses it."""
+    tiers, spanned = problem.machine.tiers, spanned_tiers(group, problem.machine.tiers)
+    members = [number(count) for count in group.members]
+    crossing = [number(members[0]), *(number(count) for count in outer_domains(group))]
+    load = {}
+    for level, tier in enumerate(tiers):
+        if tier.name in spanned:
+            owned = (members[level - 1] if level else 1.0) * number(tier.bandwidth) * number(tier.link_fraction)
+            load[tier.name] = (1.0 - 1.0 / crossing[level]) / owned
+    return max(load, key=lambda name: load[name]) if load else ""
+
+
+def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
+    numbers, step = evaluation.numbers, evaluation.step
+    if number(numbers.pp) <= 1.0:
+        return []
+    tokens = number(numbers.micro_batch) * number(problem.workload.sequence_length) / number(numbers.cp)
+    size = pipeline.pipeline_message_bytes(
+        tokens, number(problem.axes["hidden"]), number(problem.formats.activations), number(numbers.tp)
+    )
+    passes = 2.0 if problem.workload.training else 1.0
+    count = passes * number(numbers.virtual_stages) * number(numbers.num_microbatches)
+    time = number(step.pipeline) + number(step.pipeline_overlapped)
+    return [
+        _communication_row(
+            problem, "pipeline", SEND, evaluation.groups.pipeline, float(size), count, time, number(step.pipeline)
+        )
+    ]
+
+
+def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
+    numbers, step, group = evaluation.numbers, evaluation.step, evaluation.groups.data
+    exposed, moved = number(step.data), number(step.data) + number(step.data_overlapped)
+    if number(group.ranks) <= 1.0 or moved <= 0.0:
+        return []
+    buffers = data_buffers(problem, numbers, evaluation.critical.parameters)
+    times = data_times(problem, evaluation.groups, buffers)
+    zero = number(numbers.zero)
+    if zero < 1.0:
+        parts = [(ALL_REDUCE, number(buffers.gradients), 1.0, number(times.all_reduce))]
+    else:
+        passes = number(numbers.num_microbatches) if zero >= 3.0 else number(buffers.reductions)
+        gathers = 2.0 * number(numbers.num_microbatches) if zero >= 3.0 else 1.0
+        parts = [
+            (REDUCE_SCATTER, number(buffers.gradients), passes, passes * number(times.reduce_scatter)),
+            (ALL_GATHER, number(buffers.weights), gathers, gathers * number(times.all_gather)),
+        ]
+    # Exposure is known for the sum; it is shared out in proportion to the time of the parts.
+    whole = sum(part[3] for part in parts)
+    return [
+        _communication_row(problem, "data", operation, group, size, count, moved * time / whole, exposed * time / whole)
+        for operation, size, count, time in parts
+    ]
+
+
+# -- stages and waterfall ---------------------------------------------------------------------------
+def stage_rows(evaluation: Evaluation) -> tuple[StageRow, ...]:
+    """One row per class of stages that the plan has."""
+    rows = []
+    for one, time, footprint in zip(evaluation.classes, evaluation.stage_times, evaluation.footprints, strict=True):
+        if number(one.multiplicity) <= 0.0:
+            continue
+        memory = {key: number(getattr(footprint, name)) for key, name in MEMORY_PARTS.items()}
+        rows.append(
+            StageRow(
+                one.name,
+                round(number(one.position)),
+                number(one.layers),
+                bool(number(one.has_embedding)),
+                bool(number(one.has_head)),
+                number(time.forward_pass),
+                number(time.backward_pass),
+                number(footprint.in_flight),
+                memory,
+            )
+        )
+    return tuple(rows)
+
+
+def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tuple[CauseRow, ...]:
+    """From the pure roofline of the model's FLOP to the step: each bar is a cause that one could remove."""
+    step, numbers = evaluation.step, evaluation.numbers
+    tokens = number(numbers.dp * numbers.micro_batch * numbers.num_microbatches) * number(
+        problem.workload.sequence_length
+    )
+    peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
+    work = number(model_flop_per_token(problem).causal) * tokens / number(numbers.devices)
+    ideal = float(roofline.plateau_time(work, number(peak), 1.0))
+    busy = number(step.forward) + number(step.backward)
+    matrix = _share_of_matrix(problem, costs, evaluation) * busy
+    bars = [
+        ("model FLOP at peak", ideal, "compute"),
+        ("matmul and attention below peak", matrix - ideal, "efficiency"),
+        ("memory-bound operators", busy - matrix, "efficiency"),
+        ("recomputation", number(step.recompute), "recompute"),
+        ("tensor communication", number(step.tensor), "communication"),
+        ("context communication", number(step.context), "communication"),
+        ("pipeline transfers", number(step.pipeline), "communication"),
+        ("data-parallel communication", number(step.data), "communication"),
+        ("pipeline bubble", number(step.bubble), "bubble"),
+        ("optimizer", number(step.optimizer), "optimizer"),
+        ("overhead", number(step.overhead), "overhead"),
+    ]
+    return tuple(CauseRow(*bar) for bar in bars)
+
+
+def _share_of_matrix(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> float:
+    """Share of matmuls and attention in the kernel time of the critical stage."""
+    occurrences = _occurrences(problem, evaluation)
+    times = [
+        (kernel.data_type != "vector", number(kernel.time) * occurrences[kernel.block]) for kernel in costs.kernels
+    ]
+    return sum(time for matrix, time in times if matrix) / sum(time for _, time in times)

@@ -1,0 +1,325 @@
+"""Costs of the three sections of a model (embedding, one mean layer, head) per shard key.
+
+Operators see only the shard key (micro-batch, tp, cp, sequence parallelism, strides of the groups on the
+network); a million plans share a few hundred of them. Layers of several types (sliding and full
+attention) are averaged with their counts: stages are taken to hold the same mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from perfmodel.engine.kernels import BACKWARD, FORWARD, Kernel, cost_kernels
+from perfmodel.engine.networks import ALL_REDUCE, Group, collective_time
+from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.saved import saved_tensors
+from perfmodel.engine.sizes import Sizes
+from perfmodel.equations import collectives, energy
+from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.units import Numeric
+from perfmodel.workload.operators import Block
+
+#: Parts of the dynamic energy of kernels.
+MATRIX, VECTOR, MEMORY = "matrix", "vector", "memory"
+
+
+@dataclass(frozen=True)
+class SectionCosts:
+    """One micro-batch, one occurrence, one device. Times in s, energies in J, sizes in bytes.
+
+    The fields of recomputation and of saved activations depend on the recompute policy, the rest does not.
+    """
+
+    forward: Numeric
+    backward: Numeric
+    recompute: Numeric
+    tensor_forward: Numeric
+    tensor_backward: Numeric
+    tensor_regather: Numeric
+    tensor_recompute: Numeric
+    context_forward: Numeric
+    context_backward: Numeric
+    context_recompute: Numeric
+    saved: Numeric
+    saved_without_recompute: Numeric
+    parameters: Numeric
+    tied_parameters: Numeric
+    matrix_energy: Numeric
+    vector_energy: Numeric
+    memory_energy: Numeric
+    link_energy: Numeric
+    recompute_matrix_energy: Numeric
+    recompute_vector_energy: Numeric
+    recompute_memory_energy: Numeric
+    matrix_flop: Numeric
+    recompute_flop: Numeric
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The three sections for one policy."""
+
+    embedding: SectionCosts
+    layer: SectionCosts
+    head: SectionCosts
+
+
+@dataclass(frozen=True)
+class CommunicationCost:
+    """One collective of one block: per occurrence and micro-batch."""
+
+    use: CollectiveUse
+    size: Numeric  # bytes of the full buffer
+    applied: Numeric  # 0 or 1 from the sequence-parallel switch, times the count of the use
+    time: Numeric  # of one operation
+    energy: Numeric  # of one operation, on the links of one rank
+
+
+@dataclass(frozen=True)
+class KernelEnergy:
+    """Dynamic energy of one kernel, in joules."""
+
+    matrix: Numeric
+    vector: Numeric
+    memory: Numeric
+
+    @property
+    def total(self) -> Numeric:
+        return self.matrix + self.vector + self.memory
+
+
+@dataclass(frozen=True)
+class KeyCosts:
+    """Everything per shard key: the sections per policy, and the rows they were folded from."""
+
+    sections: tuple[Sections, ...]
+    kernels: tuple[Kernel, ...]
+    kernel_energies: tuple[KernelEnergy, ...]
+    communication: tuple[CommunicationCost, ...]
+    groups: Mapping[str, Group]
+
+
+def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Group]) -> tuple[CommunicationCost, ...]:
+    """Cost the collectives that the placements imply; equal buffers are costed once."""
+    known: dict[tuple[Any, ...], tuple[Numeric, Numeric, Numeric]] = {}
+    rows: list[CommunicationCost] = []
+    for use in problem.collectives:
+        key = (use.operation, use.features, use.storage, use.group, use.tokens)
+        if key not in known:
+            tokens = sizes.tokens if use.tokens == "full" else sizes.micro_batch * sizes.full_sequence
+            size = tokens * sizes.local(use.features) * problem.formats.on_the_wire(use.storage)
+            group = groups[use.group]
+            time = collective_time(use.operation, size, group, problem.machine.tiers)
+            known[key] = size, time, _link_energy(problem, use.operation, size, group)
+        size, time, joules = known[key]
+        switch = {
+            "always": 1.0,
+            "sequence_parallel": sizes.sequence_parallel,
+            "tensor_parallel_only": 1.0 - sizes.sequence_parallel,
+        }
+        rows.append(CommunicationCost(use, size, use.count * switch[use.applies], time, joules))
+    return tuple(rows)
+
+
+def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], policies: Sequence[str]) -> KeyCosts:
+    """Cost all operators and collectives for the shard keys, and fold them into sections per policy."""
+    kernels = cost_kernels(problem, sizes)
+    energies = kernel_energies(problem, kernels)
+    rows = communication_costs(problem, sizes, groups)
+    costed = list(zip(kernels, energies, strict=True))
+    sections = tuple(
+        Sections(
+            _fold(problem, sizes, ((problem.graph.prologue, 1.0),), costed, rows, frozenset()),
+            _fold(problem, sizes, _mean_layer(problem), costed, rows, problem.policies[policy]),
+            _fold(problem, sizes, ((problem.graph.epilogue, 1.0),), costed, rows, frozenset()),
+        )
+        for policy in policies
+    )
+    return KeyCosts(sections, tuple(kernels), tuple(energies), rows, groups)
+
+
+def _mean_layer(problem: Problem) -> tuple[tuple[Block, float], ...]:
+    return tuple((block, block.count / problem.graph.layers) for block in problem.graph.blocks)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The rows of the blocks of one section, with their weights."""
+
+    kernels: list[tuple[Kernel, KernelEnergy, float]]
+    rows: list[tuple[CommunicationCost, float]]
+    recomputed: frozenset[str]
+
+    def time(self, phase: str, *, recomputed_only: bool = False) -> Numeric:
+        return total(
+            [kernel.time * weight for kernel, _, weight in self.select(phase, recomputed_only=recomputed_only)]
+        )
+
+    def select(self, phase: str, *, recomputed_only: bool = False) -> list[tuple[Kernel, KernelEnergy, float]]:
+        return [
+            (kernel, energies, weight)
+            for kernel, energies, weight in self.kernels
+            if kernel.phase == phase and (not recomputed_only or kernel.operator in self.recomputed)
+        ]
+
+    def communication(
+        self, group: str, phase: str, *, regather: bool = False, recomputed_only: bool = False
+    ) -> Numeric:
+        return total(
+            [
+                row.time * row.applied * weight
+                for row, weight in self.rows
+                if row.use.group == group
+                and row.use.phase == phase
+                and row.use.regather == regather
+                and (not recomputed_only or row.use.operator in self.recomputed)
+            ]
+        )
+
+
+def _fold(
+    problem: Problem,
+    sizes: Sizes,
+    blocks: tuple[tuple[Block, float], ...],
+    costed: list[tuple[Kernel, KernelEnergy]],
+    rows: tuple[CommunicationCost, ...],
+    recomputed: frozenset[str],
+) -> SectionCosts:
+    weights = {block.name: weight for block, weight in blocks}
+    fold = _Fold(
+        [(kernel, energies, weights[kernel.block]) for kernel, energies in costed if kernel.block in weights],
+        [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
+        recomputed,
+    )
+    overhead = problem.machine.step.block_overhead if blocks[0][0] in problem.graph.blocks else 0.0
+    again = bool(recomputed)
+    return SectionCosts(
+        forward=fold.time(FORWARD) + overhead,
+        backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
+        recompute=fold.time(FORWARD, recomputed_only=True) if again else 0.0,
+        tensor_forward=fold.communication("tp", FORWARD),
+        tensor_backward=fold.communication("tp", BACKWARD),
+        tensor_regather=fold.communication("tp", BACKWARD, regather=True),
+        tensor_recompute=fold.communication("tp", FORWARD, recomputed_only=True) if again else 0.0,
+        context_forward=fold.communication("cp", FORWARD),
+        context_backward=fold.communication("cp", BACKWARD),
+        context_recompute=fold.communication("cp", FORWARD, recomputed_only=True) if again else 0.0,
+        saved=_saved_bytes(problem, sizes, blocks, recomputed),
+        saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
+        **_parameters(sizes, blocks),
+        **_energies(fold),
+        matrix_flop=total([kernel.flop * weight for kernel, _, weight in fold.kernels]),
+        recompute_flop=total(
+            [kernel.flop * weight for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)]
+        ),
+    )
+
+
+def _saved_bytes(
+    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]
+) -> Numeric:
+    if not problem.workload.training:
+        return 0.0
+    return total(
+        [
+            weight * sizes.tensor_elements(tensor) * problem.formats.of(tensor.storage)
+            for block, weight in blocks
+            for tensor in saved_tensors(block, recomputed, problem.rebuilt)
+        ]
+    )
+
+
+def _parameters(sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
+    own: list[Numeric] = []
+    tied: list[Numeric] = []
+    for block, weight in blocks:
+        for operator in block.operators:
+            for one in operator.weights:
+                count = weight * sizes.local(one.rows) * sizes.local(one.columns)
+                (tied if one.tied_to else own).append(count)
+    return {"parameters": total(own), "tied_parameters": total(tied)}
+
+
+def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
+    """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
+    numbers, call = problem.machine.energy, problem.call
+    matrix = [{"flop": one.flop, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)} for one in kernels]
+    vector = [{"flop": one.vector_flop, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
+    moved = [{"traffic": one.traffic, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
+    parts = (
+        call(energy.arithmetic_energy, matrix),
+        call(energy.arithmetic_energy, vector),
+        call(energy.movement_energy, moved),
+    )
+    return [KernelEnergy(*one) for one in zip(*parts, strict=True)]
+
+
+def _link_energy(problem: Problem, operation: str, size: Numeric, group: Group) -> Numeric:
+    """Energy of one operation on the innermost links, from the bytes that one rank sends."""
+    wire = collectives.all_reduce_wire if operation == ALL_REDUCE else collectives.all_gather_wire
+    return energy.movement_energy(wire(size, group.ranks), problem.machine.tiers[0].energy_per_byte)
+
+
+def _energies(fold: _Fold) -> dict[str, Numeric]:
+    again = fold.select(FORWARD, recomputed_only=True)
+    links = [row.energy * row.applied * weight for row, weight in fold.rows]
+    parts = (MATRIX, VECTOR, MEMORY)
+    result = {
+        f"{part}_energy": total([getattr(one, part) * weight for _, one, weight in fold.kernels]) for part in parts
+    }
+    result["link_energy"] = total(links)
+    result |= {
+        f"recompute_{part}_energy": total([getattr(one, part) * weight for _, one, weight in again]) for part in parts
+    }
+    return result
+
+
+#: Fields that depend on the recompute policy.
+_POLICY_FIELDS = (
+    "recompute",
+    "tensor_recompute",
+    "context_recompute",
+    "saved",
+    "recompute_flop",
+    "recompute_matrix_energy",
+    "recompute_vector_energy",
+    "recompute_memory_energy",
+)
+
+
+def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
+    """Sections per plan from sections per shard key.
+
+    Parameters
+    ----------
+    costs
+        Per key; columns of length K (or numbers).
+    take, policy
+        Shape (n,): the key and the index of the recompute policy of each plan.
+    """
+    first = costs.sections[0]
+
+    def pick(section: str) -> SectionCosts:
+        picked: dict[str, Numeric] = {}
+        for item in fields(SectionCosts):
+            if item.name in _POLICY_FIELDS and len(costs.sections) > 1:
+                table = _table([getattr(getattr(one, section), item.name) for one in costs.sections])
+                picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
+            else:
+                column = getattr(getattr(first, section), item.name)
+                picked[item.name] = column[take] if np.size(column) > 1 else column
+        return SectionCosts(**picked)
+
+    return Sections(pick("embedding"), pick("layer"), pick("head"))
+
+
+def _table(rows: Sequence[Any]) -> np.ndarray:
+    width = max(np.size(row) for row in rows)
+    table = np.empty((len(rows), width))
+    for position, row in enumerate(rows):
+        table[position] = row
+    return table

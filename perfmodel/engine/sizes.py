@@ -1,0 +1,63 @@
+"""Local sizes of one micro-batch on one device: the shard key as numbers for the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perfmodel.parallel.placement import has_tensor_axis, local_size
+from perfmodel.units import Numeric
+from perfmodel.workload.operators import Extent, Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of one shard key (columns over keys, or traced).
+
+    Attributes
+    ----------
+    micro_batch
+        Sequences per micro-batch.
+    full_sequence
+        Tokens per sequence.
+    tp, cp
+        Tensor and context parallel sizes.
+    sequence_parallel
+        0 or 1.
+    axes
+        Global sizes of the model's axes.
+    """
+
+    micro_batch: Numeric
+    full_sequence: Numeric
+    tp: Numeric
+    cp: Numeric
+    sequence_parallel: Numeric
+    axes: Mapping[str, Numeric]
+
+    @property
+    def sequence(self) -> Numeric:
+        """Query tokens of one sequence on this rank."""
+        return self.full_sequence / self.cp
+
+    @property
+    def tokens(self) -> Numeric:
+        return self.micro_batch * self.sequence
+
+    @property
+    def token_shard(self) -> Numeric:
+        """Factor on the tokens of tensors without a tensor-parallel axis: 1/tp with sequence parallelism."""
+        return self.sequence_parallel / self.tp + (1.0 - self.sequence_parallel)
+
+    def local(self, extent: Extent) -> Numeric:
+        """Local feature elements of an extent."""
+        return local_size(extent, self.axes, {"tp": self.tp, "cp": self.cp})
+
+    def elements(self, features: Extent, *, per_score: bool) -> Numeric:
+        """Local elements of an activation with these features."""
+        tokens = self.tokens if has_tensor_axis(features) else self.tokens * self.token_shard
+        count = tokens * self.local(features)
+        return count * self.full_sequence if per_score else count
+
+    def tensor_elements(self, tensor: Tensor) -> Numeric:
+        return self.elements(tensor.features, per_score=tensor.per_score)

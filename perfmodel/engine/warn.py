@@ -1,0 +1,86 @@
+"""Warnings of a result: assumed numbers with their effect, missing prices, limits that bind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.engine.build import Question
+from perfmodel.engine.columns import evaluate_columns
+from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.result import ResultWarning
+from perfmodel.engine.rows import number
+from perfmodel.provenance import Basis, Sourced
+from perfmodel.units import format_quantity
+
+#: An assumed number is perturbed by this factor to see how much the step time moves.
+PERTURBATION = 1.2
+#: Effects on the step time below this are listed as information, not as warnings.
+NOTABLE_EFFECT = 0.01
+
+
+def warnings_of(question: Question, evaluation: Evaluation) -> tuple[ResultWarning, ...]:
+    """All warnings, the most important first."""
+    found = [*_assumed(question), *_money(question), *_power(evaluation), *_files(question)]
+    return tuple(sorted(found, key=lambda one: (one.severity != "warning", -abs(one.effect or 0.0))))
+
+
+def _assumed(question: Question) -> list[ResultWarning]:
+    numbers = {
+        one.path: one for one in question.problem.machine.provenance.values() if one.basis == Basis.ASSUMED and one.path
+    }
+    effects = step_effects(question, list(numbers))
+    return [
+        ResultWarning(
+            "assumed-number",
+            "warning" if abs(effects[path]) >= NOTABLE_EFFECT else "info",
+            path,
+            _sentence(one),
+            effects[path],
+        )
+        for path, one in numbers.items()
+    ]
+
+
+def _sentence(one: Sourced) -> str:
+    shown = f"{one.value:.4g}" if one.unit == "1" else format_quantity(one.value, one.unit)
+    return f"{one.path} = {shown} is assumed" + (f" ({one.note})" if one.note else "")
+
+
+def step_effects(question: Question, paths: list[str]) -> dict[str, float]:
+    """Relative change of the step time when each number alone is 20 % larger: one column per number."""
+    if not paths:
+        return {}
+    machine = question.problem.machine
+    values = {one.path: number(one.value) for one in machine.provenance.values()}
+    rows = len(paths) + 1
+    hardware = {}
+    for position, path in enumerate(paths):
+        column = np.full(rows, values[path])
+        column[position] *= PERTURBATION
+        hardware[path] = column
+    plan = question.plan.take(np.zeros(rows, dtype=np.int64))
+    steps = evaluate_columns(question.problem, plan, hardware)["time.step_s"]
+    return {path: float(steps[position] / steps[-1] - 1.0) for position, path in enumerate(paths)}
+
+
+def _money(question: Question) -> list[ResultWarning]:
+    prices = question.problem.machine.prices
+    found = []
+    if prices.device_rate is None:
+        found.append(ResultWarning("missing-price", "info", "pricing", "no price is declared: money is null"))
+    if prices.grid_intensity is None:
+        found.append(
+            ResultWarning("missing-grid", "info", "site.grid", "no grid intensity is declared: carbon is null")
+        )
+    return found
+
+
+def _power(evaluation: Evaluation) -> list[ResultWarning]:
+    if number(evaluation.energy.capped) >= 1.0:
+        return []
+    message = "the energy per operation adds up to more than the rated power of a device; it is capped there"
+    return [ResultWarning("power-limit", "info", "accelerator.power.tdp", message)]
+
+
+def _files(question: Question) -> list[ResultWarning]:
+    return [ResultWarning("scenario", "info", "", sentence) for sentence in question.resolved.warnings]

@@ -1,0 +1,197 @@
+"""How a scenario spreads the model over the devices, and what it does: strategy and workload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from perfmodel.specs.base import SwitchField, WholeField
+from perfmodel.specs.quantities import CountField, FractionField, SpecModel
+
+#: Groups in the order in which they are placed on the network, innermost first (Megatron's default).
+GroupOrder = tuple[Literal["tp", "cp", "dp", "pp"], ...]
+DEFAULT_ORDER: GroupOrder = ("tp", "cp", "dp", "pp")
+
+Schedule = Literal["1f1b", "interleaved-1f1b"]
+
+
+class PipelineSpec(SpecModel):
+    """Schedule of the pipeline and the split of the layers.
+
+    Attributes
+    ----------
+    schedule
+        Absent: ``interleaved-1f1b`` with more than one virtual stage, else ``1f1b``.
+    virtual_stages
+        Model chunks per pipeline rank.
+    layers_per_stage
+        Layers of each stage (of each chunk with virtual stages), first to last; absent: an even split.
+    embedding_and_head_as_layers
+        The even split counts the embedding and the head as one layer each.
+    """
+
+    schedule: Schedule | None = None
+    virtual_stages: WholeField = 1
+    layers_per_stage: tuple[CountField, ...] | None = None
+    embedding_and_head_as_layers: SwitchField = False
+
+    @property
+    def schedule_name(self) -> str:
+        """The schedule, with its default filled in."""
+        return self.schedule or ("interleaved-1f1b" if self.virtual_stages > 1 else "1f1b")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PipelineSpec:
+        if self.schedule == "1f1b" and self.virtual_stages > 1:
+            raise PydanticCustomError("pipeline", "schedule 1f1b has no virtual stages; use interleaved-1f1b", {})
+        return self
+
+
+class RecomputeSpec(SpecModel):
+    """Which activations are computed again in the backward pass.
+
+    Attributes
+    ----------
+    policy
+        A name of the software stack's ``recompute_policies``.
+    blocks
+        Layers of each stage that use the policy; absent: all.
+    fraction
+        The same as a fraction of the layers of a stage.
+    """
+
+    policy: str = "none"
+    blocks: CountField | None = None
+    fraction: FractionField | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"type": "string", "description": "name of a policy"},
+                handler.resolve_ref_schema(handler(schema)),
+            ]
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RecomputeSpec:
+        if self.blocks is not None and self.fraction is not None:
+            raise PydanticCustomError("recompute", "say `blocks` or `fraction`, not both", {})
+        return self
+
+
+class StrategySpec(SpecModel):
+    """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
+
+    Attributes
+    ----------
+    tp, cp, pp, ep, etp
+        Tensor, context, pipeline, expert and expert-tensor parallel sizes.
+    dp, dp_replicate, dp_shard
+        Data parallel size (without ``cp``) and its two factors; absent: derived.
+    micro_batch, num_microbatches
+        Sequences per micro-batch and replica; micro-batches per step and replica (absent: derived).
+    sequence_parallel
+        Activations between tensor-parallel regions are sharded over the sequence.
+    zero
+        0 none, 1 optimizer state, 2 and gradients, 3 and parameters, sharded over ``dp_shard`` times ``cp``.
+    recompute
+        Name of a policy, or ``{policy, blocks | fraction}``.
+    order
+        Placement of the groups on the network, innermost first.
+    pipeline
+        Schedule and split of the layers.
+    """
+
+    tp: WholeField = 1
+    cp: WholeField = 1
+    pp: WholeField = 1
+    dp: WholeField | None = None
+    dp_replicate: WholeField | None = None
+    dp_shard: WholeField | None = None
+    ep: WholeField = 1
+    etp: WholeField = 1
+    micro_batch: WholeField = 1
+    num_microbatches: WholeField | None = None
+    sequence_parallel: SwitchField = False
+    zero: Literal[0, 1, 2, 3] = 0
+    recompute: RecomputeSpec = RecomputeSpec()
+    order: Annotated[GroupOrder, Field(min_length=4, max_length=4)] = DEFAULT_ORDER
+    layers_per_stage: tuple[CountField, ...] | None = None
+    pipeline: PipelineSpec = PipelineSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StrategySpec:
+        if len(set(self.order)) != len(DEFAULT_ORDER):
+            raise PydanticCustomError("order", "order names each of tp, cp, dp, pp once", {})
+        both = self.layers_per_stage is not None and self.pipeline.layers_per_stage is not None
+        if both and self.layers_per_stage != self.pipeline.layers_per_stage:
+            raise PydanticCustomError("layers", "layers_per_stage and pipeline.layers_per_stage differ; say one", {})
+        return self
+
+    @property
+    def stage_layers(self) -> tuple[int, ...] | None:
+        """Given layers per stage, wherever they are written; None for an even split."""
+        return self.layers_per_stage or self.pipeline.layers_per_stage
+
+
+class WorkloadSpec(SpecModel):
+    """What is computed.
+
+    Attributes
+    ----------
+    kind
+        ``training``, ``fine-tuning``, ``inference`` (prefill and decode of a fixed batch), ``serving``
+        (arrivals and service levels) or ``forward`` (one forward pass).
+    sequence_length
+        Tokens per sequence.
+    global_batch
+        Sequences per step (training).
+    batch
+        Sequences of a forward pass or of an inference batch.
+    tokens
+        Of the whole run; needed for days and total cost only.
+    mean_attended_length
+        Mean number of keys that a query attends to when documents in a sequence are masked from each
+        other; absent: the causal half of the sequence.
+    method
+        Of fine-tuning: ``full`` or ``lora``.
+    prompt_tokens, output_tokens
+        Of one request (inference).
+    """
+
+    kind: Literal["training", "fine-tuning", "inference", "serving", "forward"]
+    sequence_length: CountField | None = None
+    global_batch: CountField | None = None
+    batch: CountField | None = None
+    tokens: CountField | None = None
+    mean_attended_length: Annotated[float, Field(gt=0)] | None = None
+    method: Literal["full", "lora"] | None = None
+    prompt_tokens: CountField | None = None
+    output_tokens: CountField | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> WorkloadSpec:
+        needed: Mapping[str, tuple[str, ...]] = {
+            "training": ("sequence_length", "global_batch"), "fine-tuning": ("sequence_length", "global_batch"),
+            "forward": ("sequence_length", "batch"), "inference": ("prompt_tokens", "output_tokens", "batch"),
+        }  # fmt: skip
+        missing = [name for name in needed.get(self.kind, ()) if not getattr(self, name)]
+        if missing:
+            context = {"kind": self.kind, "names": ", ".join(missing)}
+            raise PydanticCustomError("workload", "a workload of kind {kind} needs {names} (at least 1)", context)
+        attended, length = self.mean_attended_length, self.sequence_length
+        if attended is not None and length is not None and attended > length:
+            context = {"attended": attended, "length": length}
+            raise PydanticCustomError(
+                "workload", "mean_attended_length {attended} exceeds sequence_length {length}", context
+            )
+        return self

@@ -1,0 +1,77 @@
+"""Questions of the engine tests: small, written here, so that an edited scenario does not change what is tested."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from perfmodel.engine.result import Result
+from perfmodel.engine.session import LoadedScenario, load
+
+#: Questions by name. Tests change them by dotted path.
+QUESTIONS: dict[str, dict[str, Any]] = {
+    # Data parallelism only: nothing between a kernel and the step.
+    "llama-8b": {
+        "model": "llama-3.1-8b", "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128, "tokens": "1T"},
+        "numerics": "bf16-mixed", "strategy": {"zero": 1},
+    },
+    # Every axis but cp: interleaved pipeline, fused attention, an oversubscribed fabric.
+    "llama-405b": {
+        "model": "llama-3.1-405b", "cluster": {"name": "meta-24k-h100-roce", "devices": 8192},
+        "software": "meta-llama3", "numerics": "bf16-mixed",
+        "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 2048, "tokens": "15.6T"},
+        "strategy": {
+            "tp": 8, "pp": 16, "sequence_parallel": True, "zero": 2, "order": ["tp", "cp", "pp", "dp"],
+            "pipeline": {"virtual_stages": 8, "embedding_and_head_as_layers": True},
+        },
+    },
+    # Unfused attention with recomputation, no sequence parallelism.
+    "megatron-175b": {
+        "model": "megatron-175b", "cluster": {"name": "selene", "devices": 128}, "software": "megatron-lm-2022",
+        "workload": {"kind": "training", "sequence_length": 2048, "global_batch": 128}, "numerics": "fp16-mixed",
+        "strategy": {"tp": 8, "pp": 8, "recompute": "selective", "pipeline": {"virtual_stages": 3}},
+    },
+    # Sharded parameters and context parallelism.
+    "llama-8b-sharded": {
+        "model": "llama-3.1-8b", "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 16384, "global_batch": 64}, "numerics": "bf16-mixed",
+        "strategy": {"tp": 2, "cp": 2, "sequence_parallel": True, "zero": 3, "recompute": "full"},
+    },
+}  # fmt: skip
+
+
+@functools.cache
+def _loaded(name: str) -> LoadedScenario:
+    return load(dict(QUESTIONS[name], kind="scenario", name=name) if name in QUESTIONS else name)
+
+
+def _changes(changes: dict[str, Any]) -> dict[str, Any]:
+    """Python names cannot hold dots: ``strategy__tp`` is ``strategy.tp``."""
+    return {name.replace("__", "."): value for name, value in changes.items()}
+
+
+def _ask(name: str, **changes: Any) -> LoadedScenario:
+    base = _loaded(name)
+    return base.replace(**_changes(changes)) if changes else base
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., LoadedScenario]:
+    """``ask("llama-8b", strategy__tp=4)``: a question of :data:`QUESTIONS` (or a shipped scenario), changed."""
+    return _ask
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., Result]:
+    """``run("llama-8b", strategy__tp=4)``: its answer."""
+    return lambda name, **changes: _ask(name, **changes).run()
+
+
+@pytest.fixture(params=sorted(QUESTIONS))
+def question(request: pytest.FixtureRequest) -> Iterator[LoadedScenario]:
+    """Each question in turn."""
+    yield _loaded(request.param)
