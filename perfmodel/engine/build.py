@@ -6,7 +6,17 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from perfmodel.engine.problem import Formats, Problem, Workload, call_each, call_stacked, match_policies, trace_axes
+from perfmodel.engine.problem import (
+    Formats,
+    Problem,
+    Workload,
+    call_each,
+    call_stacked,
+    keep,
+    match_policies,
+    name_step,
+    trace_axes,
+)
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.resolve import resolve
 from perfmodel.parallel.placement import infer_collectives
@@ -89,6 +99,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
         order=tuple(scenario.strategy.order),
         call=call_stacked,
+        label=keep,
         utilisation=utilisation,
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
     )
@@ -182,11 +193,13 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
         workload=replace(
             workload,
             sequence_length=sequence,
+            tokens=None if workload.tokens is None else _scenario_leaf(workload.tokens, "workload.tokens", "token"),
             mean_attended=None
             if attended is None
             else _scenario_leaf(attended, "workload.mean_attended_length", "token"),
         ),
         call=call_each,
+        label=name_step,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
-from perfmodel.engine.model_flop import model_flop_per_token
+from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
 from perfmodel.engine.problem import Problem
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
@@ -139,7 +139,7 @@ def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[
 def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Economics:
     numbers, formats = evaluation.numbers, problem.formats
     stored = formats.state_weights + formats.state_master + formats.state_moments
-    checkpoint = memory.state_bytes(float(problem.graph.parameter_count()), stored, 1.0)
+    checkpoint = memory.state_bytes(parameter_count(problem), stored, 1.0)
     return economics(
         problem,
         devices=numbers.devices,

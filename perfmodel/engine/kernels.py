@@ -1,36 +1,20 @@
-"""Operators of one micro-batch on one device as kernels: work, traffic and time per shard key.
+"""Kernels with their times: the drafts of one kind are costed in one stacked call of the equation.
 
-Every operator becomes one to three *drafts* (forward; data and weight gradients). Drafts of one kind
-are costed in one stacked call of the equation. Nothing here is a formula: the physics is in
-``perfmodel.equations``.
+Nothing here is a formula: the physics is in ``perfmodel.equations``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from perfmodel.engine.model_flop import attended_pairs
+from perfmodel.engine.drafts import Draft, draft_kernels
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, matmul, roofline, training
+from perfmodel.equations import attention, elementwise, matmul, roofline
 from perfmodel.errors import UnsupportedOperator
-from perfmodel.machine.machine import AttentionParameters, ElementwiseParameters, MatmulParameters
+from perfmodel.machine.machine import AttentionParameters
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import (
-    Attention,
-    AttentionMatmul,
-    Block,
-    CrossEntropy,
-    Elementwise,
-    ElementwiseKind,
-    Embedding,
-    Matmul,
-    Operator,
-)
-
-FORWARD, BACKWARD = "forward", "backward"
 
 
 def operator_path(block: str, operator: str) -> str:
@@ -59,274 +43,18 @@ class Kernel:
         return operator_path(self.block, self.operator)
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A kernel before its times are known."""
-
-    block: str
-    operator: str
-    phase: str
-    data_type: str
-    parameters: MatmulParameters | AttentionParameters | ElementwiseParameters
-    flop: Numeric = 0.0
-    streamed: Numeric = 0.0  # bytes that the cache may hold: activations
-    cold: Numeric = 0.0  # bytes that come from memory in any case: weights
-    cacheable: bool = True
-    matmul: Mapping[str, Any] | None = None  # dimensions and element widths
-    vector_flop: Numeric = 0.0
-    tile: Mapping[str, Any] | None = None
-    attention: Mapping[str, Any] | None = None
-    attention_backward: bool = False
-
-
-@dataclass
-class _Writer:
-    """Collects the drafts of one graph."""
-
-    problem: Problem
-    sizes: Sizes
-    drafts: list[Draft] = field(default_factory=list)
-
-    def write(self, block: Block, operator: Operator) -> None:
-        match operator:
-            case Matmul():
-                self._matmul(block, operator)
-            case Attention():
-                self._attention(block, operator)
-            case AttentionMatmul():
-                self._attention_matmul(block, operator)
-            case Elementwise():
-                self._elementwise(block, operator)
-            case Embedding():
-                self._embedding(block, operator)
-            case CrossEntropy():
-                self._cross_entropy(block, operator)
-            case _:
-                raise UnsupportedOperator(
-                    f"operator {operator.name!r} ({type(operator).__name__}) has no cost equations"
-                )
-
-    # -- matmuls -------------------------------------------------------------------------------
-    def _matmul(self, block: Block, operator: Matmul) -> None:
-        tokens = self.sizes.tokens
-        columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
-        data_type = self.problem.formats.compute[operator.precision]
-        formats = self.problem.formats
-        weight = formats.weights if operator.weight_bits is None else operator.weight_bits / 8.0
-        logits = formats.logits if operator.name.endswith("logits") else formats.activations
-        shape = {"block": block, "operator": operator, "data_type": data_type, "batch": 1.0}
-        activation = formats.activations
-        self._one_matmul(
-            **shape, phase=FORWARD, m=tokens, n=columns, k=contraction, widths=(activation, weight, logits)
-        )
-        if not self.problem.workload.training:
-            return
-        self._one_matmul(
-            **shape, phase=BACKWARD, m=tokens, n=contraction, k=columns, widths=(activation, weight, activation)
-        )
-        accumulate = 2.0 * formats.state_gradients  # the weight gradient is read and written: it accumulates
-        self._one_matmul(
-            **shape, phase=BACKWARD, m=columns, n=contraction, k=tokens, widths=(activation, activation, accumulate)
-        )
-
-    def _attention_matmul(self, block: Block, operator: AttentionMatmul) -> None:
-        """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""
-        activation = self.problem.formats.activations
-        inner = self.sizes.local(((operator.inner_dim,),))
-        queries, keys = self.sizes.sequence, self.sizes.full_sequence
-        heads = self.sizes.local(((operator.heads,),))
-        m, n, k = (queries, keys, inner) if operator.makes_scores else (queries, inner, keys)
-        shape = {
-            "block": block,
-            "operator": operator,
-            "data_type": self.problem.formats.compute["attention"],
-            "batch": self.sizes.micro_batch * heads,
-            "widths": (activation, activation, activation),
-        }
-        self._one_matmul(**shape, phase=FORWARD, m=m, n=n, k=k)
-        if self.problem.workload.training:
-            self._one_matmul(**shape, phase=BACKWARD, m=m, n=k, k=n)
-            self._one_matmul(**shape, phase=BACKWARD, m=n, n=k, k=m)
-
-    def _one_matmul(
-        self,
-        *,
-        block: Block,
-        operator: Operator,
-        phase: str,
-        data_type: str,
-        batch: Numeric,
-        m: Numeric,
-        n: Numeric,
-        k: Numeric,
-        widths: tuple[Numeric, Numeric, Numeric],
-    ) -> None:
-        machine = self.problem.machine
-        parameters = machine.matmul[data_type]
-        dims = {"batch": batch, "rows": m, "columns": n, "contraction": k}
-        tile = dims | {
-            "peak": parameters.peak,
-            "units": machine.units,
-            "plateau": parameters.plateau / machine.step.matmul_quality,
-            "loop_latency": parameters.loop_latency,
-            "loop_growth": parameters.loop_growth,
-            "tile_overhead": parameters.tile_overhead,
-            "split_overhead": parameters.split_overhead,
-        }
-        self.drafts.append(
-            Draft(block.name, operator.name, phase, data_type, parameters, matmul=dims | {"widths": widths}, tile=tile)
-        )
-
-    # -- attention -----------------------------------------------------------------------------
-    def _attention(self, block: Block, operator: Attention) -> None:
-        problem, sizes = self.problem, self.sizes
-        machine, data_type = problem.machine, problem.formats.compute["attention"]
-        parameters = machine.attention[data_type]
-        heads, kv_heads = sizes.local(((operator.heads,),)), sizes.local(((operator.kv_heads,),))
-        query_dim, value_dim = problem.axes[operator.query_dim], problem.axes[operator.value_dim]
-        # Context parallelism is load balanced: every rank has the mean number of pairs.
-        pairs = attended_pairs(problem, operator) / sizes.cp
-        shape = {"batch": sizes.micro_batch, "heads": heads}
-        dims = {"query_dim": query_dim, "value_dim": value_dim}
-        flop = attention.attention_flop(**shape, pairs=pairs, **dims)
-        width = problem.formats.activations
-        traffic = attention.attention_traffic(
-            **shape,
-            queries=sizes.sequence,
-            keys=sizes.full_sequence,
-            kv_heads=kv_heads,
-            **dims,
-            activation_bytes=width,
-            cache_bytes=0.0,
-        )
-        inputs = {
-            **shape,
-            "queries": sizes.sequence,
-            "keys": sizes.full_sequence,
-            "mean_keys": pairs / sizes.sequence,
-            "kv_heads": kv_heads,
-            **dims,
-            "peak": parameters.peak,
-            "units": machine.units,
-            "plateau": parameters.plateau,
-            "softmax_latency": parameters.softmax_latency,
-            "tile_overhead": parameters.tile_overhead,
-            "packed": float(machine.packed_attention),
-        }
-        shared = {"data_type": data_type, "parameters": parameters, "cacheable": False, "attention": inputs}
-        self.drafts.append(Draft(block.name, operator.name, FORWARD, flop=flop, cold=traffic, **shared))
-        if problem.workload.training:
-            backward = attention.attention_backward_flop(flop)
-            self.drafts.append(
-                Draft(
-                    block.name,
-                    operator.name,
-                    BACKWARD,
-                    flop=backward,
-                    cold=2.0 * traffic,
-                    attention_backward=True,
-                    **shared,
-                )
-            )
-
-    # -- memory-bound --------------------------------------------------------------------------
-    def _elementwise(self, block: Block, operator: Elementwise) -> None:
-        features = self.sizes.elements(operator.features, per_score=operator.per_score)
-        width = self.problem.formats.activations
-        self._memory_bound(
-            block,
-            operator,
-            operator.kind,
-            FORWARD,
-            features,
-            operator.forward_elements,
-            width,
-            operator.flop_per_element,
-        )
-        if self.problem.workload.training:
-            self._memory_bound(
-                block,
-                operator,
-                operator.kind,
-                BACKWARD,
-                features,
-                operator.backward_elements,
-                width,
-                2.0 * operator.flop_per_element,
-            )
-
-    def _embedding(self, block: Block, operator: Embedding) -> None:
-        features = self.sizes.elements(((operator.hidden,),), per_score=False)
-        width = self.problem.formats.activations
-        self._memory_bound(block, operator, ElementwiseKind.EMBEDDING, FORWARD, features, 2.0, width, 0.0)
-        if self.problem.workload.training:
-            self._memory_bound(block, operator, ElementwiseKind.EMBEDDING, BACKWARD, features, 3.0, width, 1.0)
-
-    def _cross_entropy(self, block: Block, operator: CrossEntropy) -> None:
-        features = self.sizes.tokens * self.sizes.local(((operator.vocabulary,),))
-        width = self.problem.formats.activations
-        self._memory_bound(
-            block, operator, ElementwiseKind.LOSS, FORWARD, features, operator.forward_elements, width, 4.0
-        )
-        if self.problem.workload.training:
-            self._memory_bound(
-                block, operator, ElementwiseKind.LOSS, BACKWARD, features, operator.backward_elements, width, 2.0
-            )
-
-    def _memory_bound(
-        self,
-        block: Block,
-        operator: Operator,
-        kind: ElementwiseKind,
-        phase: str,
-        elements: Numeric,
-        moved: float,
-        width: Numeric,
-        flop_per_element: float,
-    ) -> None:
-        machine = self.problem.machine
-        traffic = machine.step.elementwise_inflation * elementwise.elementwise_traffic(elements, 1.0, moved, width)
-        flop = training.vector_flop(elements, flop_per_element)
-        self.drafts.append(
-            Draft(
-                block.name,
-                operator.name,
-                phase,
-                "vector",
-                machine.elementwise[kind.value],
-                streamed=traffic,
-                vector_flop=flop,
-            )
-        )
-
-
 def cost_kernels(problem: Problem, sizes: Sizes) -> list[Kernel]:
     """Cost every operator of the graph, one occurrence each, in a fixed order."""
-    writer = _Writer(problem, sizes)
-    for block in problem.graph.all_blocks():
-        for operator in block.operators:
-            writer.write(block, operator)
-    return _time(problem, writer.drafts)
+    return _time(problem, draft_kernels(problem, sizes))
 
 
 def _time(problem: Problem, drafts: list[Draft]) -> list[Kernel]:
     drafts = _with_matmul_traffic(problem, drafts)
-    machine, call = problem.machine, problem.call
+    call = problem.call
     compute = _on_chip(problem, drafts)
     hot = _hot_traffic(problem, drafts)
     memory = call(
-        roofline.memory_time,
-        [
-            {
-                "cold_traffic": draft.cold + draft.streamed - warm,
-                "hot_traffic": warm,
-                "bandwidth": machine.memory_bandwidth,
-                "cache_bandwidth": machine.cache_bandwidth,
-                "bandwidth_fraction": draft.parameters.bandwidth_fraction,
-                "ramp_time": draft.parameters.ramp_time,
-            }
-            for draft, warm in zip(drafts, hot, strict=True)
-        ],
+        roofline.memory_time, [_memory_arguments(problem, draft, warm) for draft, warm in zip(drafts, hot, strict=True)]
     )
     times = call(
         roofline.kernel_time,
@@ -335,22 +63,35 @@ def _time(problem: Problem, drafts: list[Draft]) -> list[Kernel]:
             for draft, on_chip, moved in zip(drafts, compute, memory, strict=True)
         ],
     )
-    return [
-        Kernel(
-            draft.block,
-            draft.operator,
-            draft.phase,
-            draft.data_type,
-            draft.flop,
-            draft.vector_flop,
-            draft.cold + draft.streamed,
-            on_chip,
-            moved,
-            draft.parameters.launch_floor,
-            time,
-        )
-        for draft, on_chip, moved, time in zip(drafts, compute, memory, times, strict=True)
-    ]
+    return [_kernel(problem, *one) for one in zip(drafts, compute, memory, times, strict=True)]
+
+
+def _memory_arguments(problem: Problem, draft: Draft, hot: Numeric) -> dict[str, Numeric]:
+    return {
+        "cold_traffic": draft.cold + draft.streamed - hot,
+        "hot_traffic": hot,
+        "bandwidth": problem.machine.memory_bandwidth,
+        "cache_bandwidth": problem.machine.cache_bandwidth,
+        "bandwidth_fraction": draft.parameters.bandwidth_fraction,
+        "ramp_time": draft.parameters.ramp_time,
+    }
+
+
+def _kernel(problem: Problem, draft: Draft, on_chip: Numeric, moved: Numeric, time: Numeric) -> Kernel:
+    path = operator_path(draft.block, draft.operator)
+    return Kernel(
+        block=draft.block,
+        operator=draft.operator,
+        phase=draft.phase,
+        data_type=draft.data_type,
+        flop=draft.flop,
+        vector_flop=draft.vector_flop,
+        traffic=draft.cold + draft.streamed,
+        compute_time=on_chip,
+        memory_time=moved,
+        floor=draft.parameters.launch_floor,
+        time=problem.label(time, f"time of {path}:{draft.phase}", "s"),
+    )
 
 
 def _with_matmul_traffic(problem: Problem, drafts: list[Draft]) -> list[Draft]:

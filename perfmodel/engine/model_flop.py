@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from perfmodel.engine.problem import Problem
 from perfmodel.equations import attention, matmul
+from perfmodel.parallel.placement import local_size
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import Attention, AttentionMatmul, Matmul
 
@@ -34,8 +35,8 @@ def model_flop_per_token(problem: Problem) -> ModelFlop:
             if isinstance(operator, Matmul):
                 size = {
                     "rows": 1.0,
-                    "columns": graph.size(operator.columns),
-                    "contraction": graph.size(operator.contraction),
+                    "columns": local_size(operator.columns, problem.axes, {}),
+                    "contraction": local_size(operator.contraction, problem.axes, {}),
                 }
                 linear = linear + block.count * matmul.matmul_flop(1.0, **size)
             elif isinstance(operator, (Attention, AttentionMatmul)):
@@ -43,6 +44,19 @@ def model_flop_per_token(problem: Problem) -> ModelFlop:
                 full = full + block.count * _attention(problem, operator, causal=False) / sequence
     passes = TRAINING_PASSES if problem.workload.training else 1.0
     return ModelFlop(passes * (linear + causal), passes * (linear + full))
+
+
+@lru_cache(maxsize=64)
+def parameter_count(problem: Problem) -> Numeric:
+    """Parameters of the whole model from the sizes of its axes (traced where these are); tied ones count once."""
+    count: Numeric = 0.0
+    for block in problem.graph.all_blocks():
+        for operator in block.operators:
+            for weight in operator.weights:
+                if not weight.tied_to:
+                    rows, columns = (local_size(side, problem.axes, {}) for side in (weight.rows, weight.columns))
+                    count = count + block.count * rows * columns
+    return count
 
 
 def _attention(problem: Problem, operator: Attention | AttentionMatmul, *, causal: bool) -> Numeric:

@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.machine.machine import Machine
 from perfmodel.parallel.placement import CollectiveUse
-from perfmodel.provenance import Traced
+from perfmodel.provenance import Traced, as_traced
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import OperatorGraph, Storage
 
@@ -62,10 +62,12 @@ class Workload:
     training: bool
     sequence_length: Numeric
     global_batch: int
-    tokens: float | None
+    tokens: Numeric | None
     mean_attended: Numeric | None = None
 
 
+#: Names a step of a derivation: (value, name, unit) -> value.
+Labeller = Callable[[Any, str, str], Any]
 #: Calls one equation for many rows: stacked into columns, or one by one on traced operands.
 Caller = Callable[[Callable[..., Any], Sequence[Mapping[str, Any]]], list[Any]]
 
@@ -84,6 +86,7 @@ class Problem:
     rebuilt: frozenset[str]
     order: tuple[str, ...]
     call: Caller
+    label: Labeller
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
 
@@ -134,6 +137,16 @@ def _stack(values: Sequence[Any]) -> np.ndarray:
     for position, value in enumerate(values):
         stacked[position] = value
     return stacked
+
+
+def keep(value: Any, _: str, __: str) -> Any:
+    """The labeller of an ordinary evaluation."""
+    return value
+
+
+def name_step(value: Any, name: str, unit: str) -> Any:
+    """The labeller of a derivation."""
+    return as_traced(value).named(name, unit)
 
 
 def call_each(function: Callable[..., Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.headline import MEMORY_PARTS
-from perfmodel.engine.kernels import FORWARD, Kernel, operator_path
+from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, SEND, Group, outer_domains, spanned_tiers
 from perfmodel.engine.problem import Problem, total

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.engine.kernels import BACKWARD, FORWARD, Kernel, cost_kernels
+from perfmodel.engine.drafts import BACKWARD, FORWARD
+from perfmodel.engine.kernels import Kernel, cost_kernels
 from perfmodel.engine.networks import ALL_REDUCE, Group, collective_time
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import collectives, energy
@@ -131,15 +132,34 @@ def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], polic
     energies = kernel_energies(problem, kernels)
     rows = communication_costs(problem, sizes, groups)
     costed = list(zip(kernels, energies, strict=True))
-    sections = tuple(
-        Sections(
-            _fold(problem, sizes, ((problem.graph.prologue, 1.0),), costed, rows, frozenset()),
-            _fold(problem, sizes, _mean_layer(problem), costed, rows, problem.policies[policy]),
-            _fold(problem, sizes, ((problem.graph.epilogue, 1.0),), costed, rows, frozenset()),
-        )
-        for policy in policies
-    )
+    ends = [
+        _named(problem, name, _fold(problem, sizes, ((block, 1.0),), costed, rows, frozenset()))
+        for name, block in (("the embedding", problem.graph.prologue), ("the head", problem.graph.epilogue))
+    ]
+    layers = [
+        _fold(problem, sizes, _mean_layer(problem), costed, rows, problem.policies[policy]) for policy in policies
+    ]
+    sections = tuple(Sections(ends[0], _named(problem, "one layer", layer), ends[1]) for layer in layers)
     return KeyCosts(sections, tuple(kernels), tuple(energies), rows, groups)
+
+
+def _named(problem: Problem, name: str, costs: SectionCosts) -> SectionCosts:
+    """Names for the derivation; nothing in an ordinary evaluation."""
+    if problem.label is keep:
+        return costs
+    labelled = {
+        item.name: problem.label(
+            getattr(costs, item.name), f"{item.name.replace('_', ' ')} of {name}", _unit(item.name)
+        )
+        for item in fields(SectionCosts)
+    }
+    return SectionCosts(**labelled)
+
+
+def _unit(field: str) -> str:
+    """Unit of a field of a section."""
+    units = {"energy": "J", "flop": "FLOP", "parameters": "1", "saved": "B", "recompute": "s"}
+    return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
 
 def _mean_layer(problem: Problem) -> tuple[tuple[Block, float], ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain, send_time
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.sections import Sections
 from perfmodel.equations import memory, optimizer, overlap, pipeline, training
 from perfmodel.units import Numeric
@@ -149,7 +149,7 @@ def stage_time(
     sends = _sends(problem, plan, groups)
     forward_pass = forward + step.tensor_exposed * tensor_forward + step.context_exposed * context_forward
     gather_forward, gather_backward, gather_overlapped = _sharded_parameters(problem, plan, groups, stage, sections)
-    return StageTime(
+    times = StageTime(
         forward=forward,
         backward=backward,
         recompute=recompute,
@@ -165,6 +165,14 @@ def stage_time(
         forward_pass=forward_pass + gather_forward,
         parameters=stage_parameters(stage, sections, plan),
     )
+    return times if problem.label is keep else _labelled(problem, stage.name, times)
+
+
+def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:
+    """Names for the derivation: one micro-batch on this class of stages."""
+    names = {item.name: f"{item.name.replace('_', ' ')} on the {stage} stage" for item in fields(StageTime)}
+    units = {name: "1" if name == "parameters" else "s" for name in names}
+    return StageTime(**{name: problem.label(getattr(times, name), names[name], units[name]) for name in names})
 
 
 def _sends(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:
@@ -214,19 +222,27 @@ def slowest(stages: Sequence[StageTime]) -> StageTime:
     return best
 
 
+def critical_stage(problem: Problem, times: Sequence[StageTime]) -> StageTime:
+    """The slowest stage, under that name in derivations."""
+    worst = slowest(times)
+    return worst if problem.label is keep else _labelled(problem, "slowest", worst)
+
+
 def step_time(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, classes: Sequence[StageClass], times: Sequence[StageTime]
 ) -> StepTime:
     """Compose the step: micro-batches of the slowest stage, bubble, data parallelism, optimizer, overhead."""
-    machine, worst = problem.machine, slowest(times)
-    m = plan.num_microbatches
-    others = total(one.multiplicity * time.total for one, time in zip(classes, times, strict=True)) - worst.total
-    bubble = pipeline.pipeline_bubble_time(others, plan.virtual_stages)
+    machine, worst = problem.machine, critical_stage(problem, times)
+    m, label = plan.num_microbatches, problem.label
+    slot = label(worst.total, "time of one micro-batch on the slowest stage", "s")
+    others = total(one.multiplicity * time.total for one, time in zip(classes, times, strict=True)) - slot
+    bubble = label(pipeline.pipeline_bubble_time(others, plan.virtual_stages), "pipeline bubble", "s")
     data, data_overlapped = _data_parallel(problem, plan, groups, worst)
-    update = _optimizer(problem, plan, worst.parameters)
-    busy = m * worst.total + bubble + data + update
+    data = label(data, "exposed data-parallel communication", "s")
+    update = label(_optimizer(problem, plan, worst.parameters), "optimizer step", "s")
+    busy = label(m * slot + bubble + data + update, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
-    overhead = machine.step.fixed_overhead + busy * (jitter - 1.0)
+    overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
     return StepTime(
         forward=m * worst.forward,
         backward=m * worst.backward,

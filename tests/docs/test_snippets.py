@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import perfmodel.equations  # registers every equation before a page is run
+from perfmodel.units import EQUATIONS
+from perfmodel.workload.registry import BUILDERS, TRANSFORMS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,6 +27,17 @@ PAGES = [
 RUN = [page for page in PAGES if any(block.language in {"python", "console"} for block in blocks(page.read_text("utf-8")))]
 
 
+@pytest.fixture
+def _registries() -> Iterator[None]:
+    """What a page registers is gone after it."""
+    kept = [(registry, dict(registry)) for registry in (EQUATIONS, BUILDERS, TRANSFORMS)]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.mark.usefixtures("_registries")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
