@@ -72,6 +72,9 @@ browser: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	$(BIN)/python tools/generate_reference.py docs/reference
+	$(BIN)/python -m perfmodel.specs.json_schema docs/reference/schemas
+	$(BIN)/python -m perfmodel.engine.result_schema > docs/reference/result.schema.json
+	$(BIN)/python tools/generate_validation.py
 
 lock:
 	rm -rf $(VENV)-lock

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from perfmodel.engine.problem import (
     Formats,
@@ -101,6 +101,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         call=call_stacked,
         label=keep,
         utilisation=utilisation,
+        devices=resolved.devices,
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
@@ -183,7 +184,7 @@ def describe(question: Question) -> tuple[str, ...]:
 def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
     """The problem with every number a traced leaf."""
     workload = problem.workload
-    sequence = _scenario_leaf(workload.sequence_length, "workload.sequence_length", "token")
+    sequence = _scenario_leaf(workload.sequence_length, "workload.sequence_length", "1")
     attended = workload.mean_attended
     return replace(
         problem,
@@ -194,9 +195,7 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
             workload,
             sequence_length=sequence,
             tokens=None if workload.tokens is None else _scenario_leaf(workload.tokens, "workload.tokens", "token"),
-            mean_attended=None
-            if attended is None
-            else _scenario_leaf(attended, "workload.mean_attended_length", "token"),
+            mean_attended=None if attended is None else _scenario_leaf(attended, "workload.mean_attended_length", "1"),
         ),
         call=call_each,
         label=name_step,
@@ -208,19 +207,16 @@ def _scenario_leaf(value: Numeric, path: str, unit: str) -> Traced:
 
 
 def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
-    roles: Mapping[str, str] = {
-        "activations": "formats.activations",
-        "weights": "formats.weights",
-        "communication": "formats.communication",
-        "gradient_reduction": "formats.gradient_reduction",
-        "logits": "formats.logits",
-        "state_weights": "state.weights",
-        "state_gradients": "state.gradients",
-        "state_master": "state.master_weights",
-        "state_moments": "state.moments",
+    stored, known, state = resolved.numerics.formats, resolved.formats, resolved.numerics.state
+    kept = {
+        "state_weights": state.weights,
+        "state_gradients": state.gradients,
+        "state_master": state.master_weights,
+        "state_moments": state.moments,
     }
-    changes = {
-        name: Traced.leaf(getattr(formats, name), f"numerics.{path}", "B", resolved.numerics.name, "assumed")
-        for name, path in roles.items()
-    }
+    changes: dict[str, Any] = {name: Traced.from_sourced(one) for name, one in kept.items()}
+    for role in ("activations", "weights", "communication", "gradient_reduction", "logits"):
+        bits = known.format(getattr(stored, role)).bits
+        label = f"numerics.formats.{role} ({getattr(stored, role)})"
+        changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))
     return replace(formats, **changes)

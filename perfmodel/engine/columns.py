@@ -19,7 +19,7 @@ CHUNK_ROWS = 16_384
 
 
 def evaluate_columns(
-    problem: Problem, plan: Plan, hardware: Mapping[str, np.ndarray] | None = None
+    problem: Problem, plan: Plan, hardware: Mapping[str, np.ndarray] | None = None, devices: Any = None
 ) -> dict[str, np.ndarray]:
     """Headline columns of many plans.
 
@@ -32,6 +32,9 @@ def evaluate_columns(
     hardware
         Columns (shape ``(n,)``) of hardware numbers by spec path, for example
         ``accelerator.memory.bandwidth``; row i is evaluated on the hardware of row i.
+    devices
+        Devices that each plan must use (number or column); default: those of the question. A plan of
+        another size is infeasible.
 
     Returns
     -------
@@ -45,12 +48,13 @@ def evaluate_columns(
     points = np.unique(np.stack(list(swept.values())), axis=1, return_inverse=True)[1].ravel() if swept else None
     interned = intern_keys(plan, problem.order, points)
     costs = cost_plan_keys(_on(problem, swept, interned.rows), plan, interned)
+    wanted = np.broadcast_to(np.asarray(problem.devices if devices is None else devices), (len(plan),))
     result: dict[str, np.ndarray] = {}
     for start in range(0, len(plan), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         chunk = plan.take(rows)
         local = _on(problem, swept, rows)
-        part = headline_columns(local, chunk, evaluate_rows(local, chunk, costs, interned.take[rows]))
+        part = headline_columns(local, chunk, evaluate_rows(local, chunk, costs, interned.take[rows]), wanted[rows])
         if not result:
             result = {name: np.empty(len(plan), dtype=column.dtype) for name, column in part.items()}
         for name, column in part.items():

@@ -12,7 +12,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.explain import explain_question
 from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
-from perfmodel.engine.result import PublishedRow, Result
+from perfmodel.engine.result import Deferred, PublishedRow, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
 from perfmodel.engine.sections import KeyCosts
 from perfmodel.engine.uncertainty import intervals
@@ -55,7 +55,6 @@ def _assemble(
     resolved, problem, plan = question.resolved, question.problem, question.plan
     role = ROLE[problem.workload.kind]
     tree = _nest(plain)
-    deviation = number(problem.machine.relative_error)
     return Result(
         scenario={"name": resolved.name, "sha256": question.sha256},
         question=resolved.scenario.question,
@@ -68,7 +67,7 @@ def _assemble(
         energy=tree["energy"],
         **{part: dict.fromkeys(keys) | tree.get(part, {}) for part, keys in _ALWAYS.items()},
         metrics=tree["metrics"],
-        uncertainty=intervals(plain, deviation, problem.machine.confidence),
+        uncertainty=Deferred(lambda: intervals(question, plain)),
         operators=operator_rows(problem, plan, costs, evaluation, role),
         communication=communication_rows(problem, plan, costs, evaluation),
         stages=stage_rows(evaluation),
@@ -79,9 +78,14 @@ def _assemble(
         schedule=_schedule(evaluation),
         describe=question.describe,
         version=__version__,
+        sources_titles=Deferred(lambda: _titles(resolved)),
         explainer=lambda target: explain_question(question, target),
         warner=lambda: warnings_of(question, evaluation),
     )
+
+
+def _titles(resolved: ResolvedScenario) -> dict[str, str]:
+    return {key: source.title for key, source in resolved.catalogue.sources().items()}
 
 
 def _nest(plain: Mapping[str, float]) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[Ru
         global_batch=problem.workload.global_batch,
         cluster_devices=problem.machine.devices,
         requested_devices=requested_devices,
+        experts=axes.get("experts", 0),
     )
 
 
@@ -190,11 +191,11 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def headline_columns(problem: Problem, plan: Plan, evaluation: Evaluation) -> dict[str, np.ndarray]:
+def headline_columns(problem: Problem, plan: Plan, evaluation: Evaluation, devices: Any) -> dict[str, np.ndarray]:
     """Numeric keys as columns of the length of the plan, and ``feasible`` (rules kept and memory fits)."""
     numbers: Mapping[str, Numeric] = result_numbers(problem, evaluation)
     columns = {
         key: np.broadcast_to(np.asarray(value, dtype=np.float64), (len(plan),)) for key, value in numbers.items()
     }
     fits = columns["memory.peak_bytes"] <= columns["memory.capacity_bytes"]
-    return columns | {"feasible": ~violated(plan_rules(problem, plan, plan.devices)) & fits}
+    return columns | {"feasible": ~violated(plan_rules(problem, plan, devices)) & fits}

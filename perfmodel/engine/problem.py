@@ -89,6 +89,7 @@ class Problem:
     label: Labeller
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
+    devices: int = 0  # that the question uses
 
     @property
     def layers(self) -> int:

@@ -22,7 +22,7 @@ from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import collectives, energy
 from perfmodel.parallel.placement import CollectiveUse
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Block
+from perfmodel.workload.operators import Block, Matmul
 
 #: Parts of the dynamic energy of kernels.
 MATRIX, VECTOR, MEMORY = "matrix", "vector", "memory"
@@ -173,6 +173,7 @@ class _Fold:
     kernels: list[tuple[Kernel, KernelEnergy, float]]
     rows: list[tuple[CommunicationCost, float]]
     recomputed: frozenset[str]
+    repeated: Mapping[tuple[str, str], Numeric]  # share of an operator of a block that recomputation runs; default all
 
     def time(self, phase: str, *, recomputed_only: bool = False) -> Numeric:
         return total(
@@ -180,10 +181,13 @@ class _Fold:
         )
 
     def select(self, phase: str, *, recomputed_only: bool = False) -> list[tuple[Kernel, KernelEnergy, float]]:
+        chosen = [one for one in self.kernels if one[0].phase == phase]
+        if not recomputed_only:
+            return chosen
         return [
-            (kernel, energies, weight)
-            for kernel, energies, weight in self.kernels
-            if kernel.phase == phase and (not recomputed_only or kernel.operator in self.recomputed)
+            (kernel, energies, weight * self.repeated.get((kernel.block, kernel.operator), 1.0))
+            for kernel, energies, weight in chosen
+            if kernel.operator in self.recomputed
         ]
 
     def communication(
@@ -214,6 +218,7 @@ def _fold(
         [(kernel, energies, weights[kernel.block]) for kernel, energies in costed if kernel.block in weights],
         [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
         recomputed,
+        _stopped_early(problem, blocks) if recomputed else {},
     )
     overhead = problem.machine.step.block_overhead if blocks[0][0] in problem.graph.blocks else 0.0
     again = bool(recomputed)
@@ -237,6 +242,13 @@ def _fold(
             [kernel.flop * weight for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)]
         ),
     )
+
+
+def _stopped_early(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> dict[tuple[str, str], Numeric]:
+    """Share of the last matmul of a block that recomputation runs: stacks that stop early do not need its output."""
+    share = 1.0 - problem.machine.step.early_stop_recompute
+    matmuls = {block.name: [one.name for one in block.operators if isinstance(one, Matmul)] for block, _ in blocks}
+    return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
 def _saved_bytes(

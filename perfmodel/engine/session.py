@@ -96,7 +96,10 @@ def load(
 
 
 def evaluate(
-    scenario: LoadedScenario, plans: Plan | None = None, hardware: Mapping[str, Any] | None = None
+    scenario: LoadedScenario,
+    plans: Plan | None = None,
+    hardware: Mapping[str, Any] | None = None,
+    devices: Any = None,
 ) -> Result | pd.DataFrame:
     """Evaluate a scenario, or many plans (and hardware points) of it: columns in, columns out.
 
@@ -106,6 +109,8 @@ def evaluate(
         From :meth:`LoadedScenario.plans`, length n; None for the scenario's own plan.
     hardware
         Columns of length n by spec path, for example ``{"accelerator.memory.bandwidth": [...]}``.
+    devices
+        Devices that each plan must use (a column for strong scaling); default: those of the scenario.
 
     Returns
     -------
@@ -119,4 +124,4 @@ def evaluate(
     question = scenario.question
     rows = max((np.size(values) for values in (hardware or {}).values()), default=1)
     chosen = question.plan.take(np.zeros(rows, dtype=np.int64)) if plans is None else plans
-    return pd.DataFrame(evaluate_columns(question.problem, chosen, hardware))
+    return pd.DataFrame(evaluate_columns(question.problem, chosen, hardware, devices))

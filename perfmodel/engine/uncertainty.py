@@ -1,10 +1,14 @@
-"""Intervals of the headlines: widths from the residuals of the studies behind the equations."""
+"""Intervals of the headlines: from the residuals of the studies behind the equations and the ranges of the inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from perfmodel.engine.build import Question
+from perfmodel.engine.columns import evaluate_columns
 from perfmodel.equations import uncertainty
 
 #: Standard normal quantile of 90 %: the bounds p10 and p90 of an 80 % interval.
@@ -17,37 +21,73 @@ MEMORY_DEVIATION = 0.10
 #: power, which real runs use to 80-100 % (arXiv 2412.08602: 8.4 of 10.2 kW).
 POWER_DEVIATION = 0.15
 
-_TIME_KEYS = (
-    "time.step_s",
-    "run.days",
-    "run.device_hours",
-    "money.per_step_usd",
-    "money.per_million_tokens_usd",
-    "run.usd",
-)
+_TIME, _ENERGY, _MONEY = "time.step_s", "energy.per_step_j", "money.per_step_usd"
+_TIME_KEYS = (_TIME, "run.days", "run.device_hours")
+_MONEY_KEYS = (_MONEY, "money.per_million_tokens_usd", "run.usd")
 _RATE_KEYS = ("metrics.mfu", "metrics.hfu", "metrics.tokens_per_s", "metrics.tokens_per_s_per_device")
 _ENERGY_KEYS = ("energy.per_step_j", "energy.per_token_j", "run.energy_kwh", "carbon.per_step_kg", "run.kg_co2e")
 
 
-def intervals(numbers: Mapping[str, Any], time_deviation: float, confidence: str) -> dict[str, dict[str, Any]]:
+def intervals(question: Question, numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """An 80 % interval for every headline that exists.
 
     Parameters
     ----------
+    question
+        The question; its machine knows the residual of its class of device and stack, and the stated
+        ranges of its numbers.
     numbers
         Result numbers by dotted key.
-    time_deviation
-        Relative standard deviation of a step time for this device and stack.
-    confidence
-        ``calibrated``, ``transferred`` or ``assumed``.
+
+    Notes
+    -----
+    The residual of the class, and the spread that the stated ranges of the inputs cause (each taken as an
+    80 % interval, all independent), add up in quadrature.
     """
-    energy = float(uncertainty.combined_deviation(time_deviation, POWER_DEVIATION))
-    widths = dict.fromkeys((*_TIME_KEYS, *_RATE_KEYS), time_deviation) | dict.fromkeys(_ENERGY_KEYS, energy)
-    widths |= {"memory.peak_bytes": MEMORY_DEVIATION, "energy.average_power_w": POWER_DEVIATION}
-    result = {}
-    for key, deviation in widths.items():
-        if numbers.get(key) is not None:
-            factor = float(uncertainty.interval_factor(deviation, NORMAL_QUANTILE_90))
-            middle = float(numbers[key])
-            result[key] = {"p10": middle / factor, "p50": middle, "p90": middle * factor, "basis": confidence}
-    return result
+    machine = question.problem.machine
+    spread = input_deviations(question, (_TIME, _ENERGY, _MONEY))
+    time = float(uncertainty.combined_deviation(float(machine.relative_error or 0.0), spread[_TIME]))
+    power = float(uncertainty.combined_deviation(POWER_DEVIATION, spread[_ENERGY]))
+    energy = float(uncertainty.combined_deviation(time, power))
+    money = float(uncertainty.combined_deviation(time, spread[_MONEY]))
+    widths = dict.fromkeys((*_TIME_KEYS, *_RATE_KEYS), time) | dict.fromkeys(_ENERGY_KEYS, energy)
+    widths |= dict.fromkeys(_MONEY_KEYS, money)
+    widths |= {"memory.peak_bytes": MEMORY_DEVIATION, "energy.average_power_w": power}
+    return {
+        key: _interval(float(numbers[key]), deviation, machine.confidence)
+        for key, deviation in widths.items()
+        if numbers.get(key) is not None
+    }
+
+
+def _interval(middle: float, deviation: float, basis: str) -> dict[str, Any]:
+    factor = float(uncertainty.interval_factor(deviation, NORMAL_QUANTILE_90))
+    return {"p10": middle / factor, "p50": middle, "p90": middle * factor, "basis": basis}
+
+
+def input_deviations(question: Question, keys: Sequence[str]) -> dict[str, float]:
+    """Relative deviation of results from the stated ranges of the inputs, each moved alone to its ends.
+
+    The ends are columns of one evaluation: two rows per number and one for the nominal values.
+    """
+    ranged = {
+        one.path: one
+        for one in question.problem.machine.provenance.values()
+        if one.path and (one.low is not None or one.high is not None)
+    }
+    rows = 2 * len(ranged) + 1
+    hardware: dict[str, np.ndarray] = {}
+    for position, (path, one) in enumerate(ranged.items()):
+        column = np.full(rows, one.value)
+        column[2 * position] = one.value if one.low is None else one.low
+        column[2 * position + 1] = one.value if one.high is None else one.high
+        hardware[path] = column
+    plans = question.plan.take(np.zeros(rows, dtype=np.int64))
+    columns = evaluate_columns(question.problem, plans, hardware)
+    return {key: _quadrature(columns[key]) if key in columns else 0.0 for key in keys}
+
+
+def _quadrature(column: np.ndarray) -> float:
+    """Root of the summed squares of the half ranges, over the nominal value in the last row."""
+    half = np.abs(column[1:-1:2] - column[0:-1:2]) / (2.0 * NORMAL_QUANTILE_90 * column[-1])
+    return float(np.sqrt(np.sum(half * half)))

@@ -58,9 +58,7 @@ def tier_wire_time(
 
 
 @equation(reference=f"{STUDY}; {MPICH} (tree)")
-def tree_wire_time(
-    size: Bytes, domains: Count, members: Count, bandwidth: Bandwidth, tree_fraction: Ratio
-) -> Seconds:
+def tree_wire_time(size: Bytes, domains: Count, members: Count, bandwidth: Bandwidth, tree_fraction: Ratio) -> Seconds:
     r"""Time on the wires between nodes of a tree all-reduce.
 
     .. math:: X = \frac{2 S}{g\, \eta_t B} \; [N > 1]

@@ -75,9 +75,7 @@ def activation_bytes(bytes_per_microbatch: Bytes, in_flight: Count) -> Bytes:
 
 
 @equation(reference=f"Chen et al. 2016, arXiv 1604.06174; {SELECTIVE}, section 5")
-def recomputed_activation_bytes(
-    saved_bytes: Bytes, checkpoint_bytes: Bytes, recompute_fraction: Ratio
-) -> Bytes:
+def recomputed_activation_bytes(saved_bytes: Bytes, checkpoint_bytes: Bytes, recompute_fraction: Ratio) -> Bytes:
     r"""Activations of a layer when a fraction of the layers keeps only what recomputation needs.
 
     .. math:: a = (1 - \varphi)\, a_s + \varphi\, a_c

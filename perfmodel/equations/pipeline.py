@@ -12,9 +12,7 @@ SELECTIVE = "Korthikanti et al. 2022, arXiv 2205.05198, section 4.2.3"
 
 
 @equation(reference=f"{SELECTIVE}; Megatron-LM interleaved schedule (warm-up micro-batches)")
-def in_flight_microbatches(
-    stages: Count, position: Count, num_microbatches: Count, virtual_stages: Count
-) -> Count:
+def in_flight_microbatches(stages: Count, position: Count, num_microbatches: Count, virtual_stages: Count) -> Count:
     r"""Most micro-batches whose activations one stage keeps, in units of the whole stage.
 
     .. math::
@@ -182,9 +180,7 @@ def pipeline_transfers(stages: Count, num_microbatches: Count, virtual_stages: C
 
 
 @equation(reference=f"{MEGATRON} and section 4.1")
-def pipeline_message_bytes(
-    tokens: Count, hidden: Count, bytes_per_element: BytesPerElement, shards: Count
-) -> Bytes:
+def pipeline_message_bytes(tokens: Count, hidden: Count, bytes_per_element: BytesPerElement, shards: Count) -> Bytes:
     r"""Bytes of one message between neighbouring stages.
 
     .. math:: S = T\, h\, b / t

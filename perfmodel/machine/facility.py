@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from perfmodel.equations import money
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
 from perfmodel.machine.machine import EnergyParameters, PriceParameters, ReliabilityParameters
 from perfmodel.provenance import Basis, Sourced
@@ -126,8 +127,7 @@ def _yearly_fraction(pricing: PurchasePricing) -> Sourced:
     """Fraction of the price that a year costs: the annuity that pays price and interest, plus operation."""
     interest = 0.0 if pricing.interest is None else pricing.interest.value
     operation = 0.0 if pricing.operation is None else pricing.operation.value
-    years = pricing.years.value
-    annuity = 1.0 / years if interest == 0.0 else interest / (1.0 - (1.0 + interest) ** -years)
+    annuity = float(money.amortised_rate(1.0, pricing.years.value, interest, seconds_per_year=1.0))
     return Sourced(annuity + operation, "1", pricing.years.source, pricing.years.basis, "pricing.years")
 
 

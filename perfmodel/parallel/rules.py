@@ -51,6 +51,7 @@ class Question:
     global_batch: int
     cluster_devices: int
     requested_devices: Counts | int
+    experts: int = 0
 
 
 def integer_rules(
@@ -66,6 +67,7 @@ def integer_rules(
     global_batch: int,
     cluster_devices: int,
     requested_devices: Counts | int,
+    experts: int = 0,
 ) -> tuple[RuleOutcome, ...]:
     """Apply every rule to every plan.
 
@@ -79,6 +81,8 @@ def integer_rules(
         Tokens per sequence and sequences per step.
     cluster_devices, requested_devices
         Devices that exist, and that the question asks to use (a column where plans differ).
+    experts
+        Routed experts of a layer; 0 for a dense model.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def integer_rules(
     question = Question(
         layers=layers, heads=heads, kv_heads=kv_heads, ffn=ffn, vocabulary=vocabulary, hidden=hidden,
         sequence_length=sequence_length, global_batch=global_batch, cluster_devices=cluster_devices,
-        requested_devices=requested_devices,
+        requested_devices=requested_devices, experts=experts,
     )  # fmt: skip
     return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
 
@@ -285,7 +289,7 @@ def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     )
 
 
-def _sharding(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
+def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     yield RuleOutcome(
         "zero shards over all of dp",
         (plan.zero < 3) & (plan.dp_replicate > 1),
@@ -293,6 +297,11 @@ def _sharding(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
             f"zero = {plan.zero[row]} shards over all dp = {plan.dp[row]} ranks; "
             f"dp_replicate = {plan.dp_replicate[row]} replicas need zero = 3"
         ),
+    )
+    yield RuleOutcome(
+        "expert parallelism needs experts",
+        (plan.ep * plan.etp > 1) & (question.experts == 0),
+        lambda row: f"ep = {plan.ep[row]} and etp = {plan.etp[row]}, but the model has no experts",
     )
     experts, dense = plan.ep * plan.etp, plan.tp * plan.cp * plan.dp
     yield RuleOutcome(

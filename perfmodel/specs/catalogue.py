@@ -42,7 +42,7 @@ class Catalogue:
     """
 
     def __init__(self, user_folders: Sequence[str | Path] = ()) -> None:
-        self.user_folders = tuple(Path(folder) for folder in user_folders)
+        self.user_folders = tuple(dict.fromkeys(Path(folder).resolve() for folder in user_folders))
         for folder in self.user_folders:
             if not folder.is_dir():
                 raise UsageError(f"--specs {folder}: there is no such folder")
@@ -157,7 +157,7 @@ class Catalogue:
         same = [path for path in paths if path.is_relative_to(folder)]
         if len(same) > 1:
             listed = ", ".join(display(path) for path in same)
-            raise SpecError(f"several files of {folder} hold a {kind} called {name!r}: {listed}")
+            raise SpecError(f"several files of {folder} hold the {kind} {name!r}: {listed}")
         return paths[0]
 
     def _not_found(self, kind: str, name: str) -> str:

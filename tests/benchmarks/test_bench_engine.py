@@ -33,8 +33,9 @@ SEARCH = textwrap.dedent("""
     pick = lambda *values: random.choice(np.array(values), count)
     pp = pick(1, 2, 4, 8, 16)
     plan = Plan.from_columns({{
-        "tp": pick(1, 2, 4, 8), "cp": pick(1, 2, 4), "pp": pp, "dp_shard": pick(8, 16, 32, 64), "zero": pick(0, 1, 2, 3),
-        "virtual_stages": np.where(pp > 1, pick(1, 2, 4), 1), "micro_batch": pick(1, 2, 4), "num_microbatches": pick(16, 32, 64),
+        "tp": pick(1, 2, 4, 8), "cp": pick(1, 2, 4), "pp": pp, "dp_shard": pick(8, 16, 32, 64),
+        "virtual_stages": np.where(pp > 1, pick(1, 2, 4), 1), "micro_batch": pick(1, 2, 4),
+        "num_microbatches": pick(16, 32, 64), "zero": pick(0, 1, 2, 3),
         "sequence_parallel": pick(0, 1), "recompute": pick(0, 1, 2),
     }}, recompute_policies=("none", "selective", "full"))
     problem = load("{scenario}").question.problem
@@ -92,6 +93,8 @@ def test_bench_million_plans(benchmark: Any) -> None:
 def test_bench_command(benchmark: Any, arguments: tuple[str, ...]) -> None:
     # The aims are 1 s for an answer from a cold start and 0.3 s for the help.
     def command() -> str:
-        return subprocess.run([sys.executable, "-m", "perfmodel", *arguments], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        return subprocess.run(
+            [sys.executable, "-m", "perfmodel", *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
 
     assert benchmark.pedantic(command, rounds=3, iterations=1)

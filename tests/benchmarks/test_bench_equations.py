@@ -23,9 +23,7 @@ def shapes() -> tuple[np.ndarray[Any, Any], ...]:
 
 def test_bench_tile_loop(benchmark: Callable[..., Any], shapes: tuple[np.ndarray[Any, Any], ...]) -> None:
     # The aim is 0.25 us per shape on one core: 50 ms for this column.
-    time = benchmark(
-        matmul.tile_loop_time, 1.0, *shapes, 989.4e12, 132.0, 0.81, 1.30e-9, 0.0, 0.53e-6, 3.14e-6
-    )
+    time = benchmark(matmul.tile_loop_time, 1.0, *shapes, 989.4e12, 132.0, 0.81, 1.30e-9, 0.0, 0.53e-6, 3.14e-6)
     assert time.shape == (SHAPES,)
 
 

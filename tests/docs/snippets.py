@@ -151,7 +151,9 @@ def same_line(printed: str, wanted: str) -> bool:
             numbers.append(_value(match[0]))
         end = match.end()
     found = re.fullmatch(pattern + re.escape(wanted[end:]), printed)
-    return found is not None and all(_close(_value(one), other) for one, other in zip(found.groups(), numbers, strict=True))
+    return found is not None and all(
+        _close(_value(one), other) for one, other in zip(found.groups(), numbers, strict=True)
+    )
 
 
 def _value(text: str) -> float:

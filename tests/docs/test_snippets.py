@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import perfmodel.equations  # registers every equation before a page is run
+from perfmodel import equations
 from perfmodel.units import EQUATIONS
 from perfmodel.workload.registry import BUILDERS, TRANSFORMS
 
@@ -24,12 +24,15 @@ PAGES = [
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if not set(page.relative_to(ROOT).parts) & set(ELSEWHERE)
 ]
-RUN = [page for page in PAGES if any(block.language in {"python", "console"} for block in blocks(page.read_text("utf-8")))]
+RUN = [
+    page for page in PAGES if any(block.language in {"python", "console"} for block in blocks(page.read_text("utf-8")))
+]
 
 
 @pytest.fixture
 def _registries() -> Iterator[None]:
     """What a page registers is gone after it."""
+    assert equations.__all__  # all of them are registered before the first page is run
     kept = [(registry, dict(registry)) for registry in (EQUATIONS, BUILDERS, TRANSFORMS)]
     yield
     for registry, before in kept:

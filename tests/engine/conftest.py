@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,33 +15,48 @@ from perfmodel.engine.session import LoadedScenario, load
 QUESTIONS: dict[str, dict[str, Any]] = {
     # Data parallelism only: nothing between a kernel and the step.
     "llama-8b": {
-        "model": "llama-3.1-8b", "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
+        "model": "llama-3.1-8b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
         "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128, "tokens": "1T"},
-        "numerics": "bf16-mixed", "strategy": {"zero": 1},
+        "numerics": "bf16-mixed",
+        "strategy": {"zero": 1},
     },
     # Every axis but cp: interleaved pipeline, fused attention, an oversubscribed fabric.
     "llama-405b": {
-        "model": "llama-3.1-405b", "cluster": {"name": "meta-24k-h100-roce", "devices": 8192},
-        "software": "meta-llama3", "numerics": "bf16-mixed",
+        "model": "llama-3.1-405b",
+        "cluster": {"name": "meta-24k-h100-roce", "devices": 8192},
+        "software": "meta-llama3",
+        "numerics": "bf16-mixed",
         "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 2048, "tokens": "15.6T"},
         "strategy": {
-            "tp": 8, "pp": 16, "sequence_parallel": True, "zero": 2, "order": ["tp", "cp", "pp", "dp"],
+            "tp": 8,
+            "pp": 16,
+            "sequence_parallel": True,
+            "zero": 2,
+            "order": ["tp", "cp", "pp", "dp"],
             "pipeline": {"virtual_stages": 8, "embedding_and_head_as_layers": True},
         },
     },
     # Unfused attention with recomputation, no sequence parallelism.
     "megatron-175b": {
-        "model": "megatron-175b", "cluster": {"name": "selene", "devices": 128}, "software": "megatron-lm-2022",
-        "workload": {"kind": "training", "sequence_length": 2048, "global_batch": 128}, "numerics": "fp16-mixed",
+        "model": "megatron-175b",
+        "cluster": {"name": "selene", "devices": 128},
+        "software": "megatron-lm-2022",
+        "workload": {"kind": "training", "sequence_length": 2048, "global_batch": 128},
+        "numerics": "fp16-mixed",
         "strategy": {"tp": 8, "pp": 8, "recompute": "selective", "pipeline": {"virtual_stages": 3}},
     },
     # Sharded parameters and context parallelism.
     "llama-8b-sharded": {
-        "model": "llama-3.1-8b", "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
-        "workload": {"kind": "training", "sequence_length": 16384, "global_batch": 64}, "numerics": "bf16-mixed",
+        "model": "llama-3.1-8b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 16384, "global_batch": 64},
+        "numerics": "bf16-mixed",
         "strategy": {"tp": 2, "cp": 2, "sequence_parallel": True, "zero": 3, "recompute": "full"},
     },
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -72,6 +87,6 @@ def run() -> Callable[..., Result]:
 
 
 @pytest.fixture(params=sorted(QUESTIONS))
-def question(request: pytest.FixtureRequest) -> Iterator[LoadedScenario]:
+def question(request: pytest.FixtureRequest) -> LoadedScenario:
     """Each question in turn."""
-    yield _loaded(request.param)
+    return _loaded(request.param)

@@ -1,4 +1,4 @@
-"""A search and a single question are one function: columns equal single evaluations, whatever the order and the chunks."""
+"""A search and a single question are one function: columns equal single evaluations, in any order and chunks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,21 @@ def random_plans(count: int, seed: int) -> Plan:
     replicate = np.where(zero == 3, pick(1, 2, 4), 1)
     return Plan.from_columns(
         {
-            "tp": pick(1, 2, 4, 8, 16), "cp": pick(1, 1, 2, 4), "pp": pp, "dp_replicate": replicate, "dp_shard": pick(1, 2, 6, 8, 64),
-            "virtual_stages": np.where(pp > 1, pick(1, 2, 4), 1), "micro_batch": pick(1, 2, 3, 4), "num_microbatches": pick(1, 8, 16, 48),
-            "sequence_parallel": pick(0, 1), "zero": zero, "recompute": pick(0, 1, 2), "recompute_fraction": random.uniform(0.1, 1.0, count),
+            "tp": pick(1, 2, 4, 8, 16),
+            "cp": pick(1, 1, 2, 4),
+            "pp": pp,
+            "dp_replicate": replicate,
+            "dp_shard": pick(1, 2, 6, 8, 64),
+            "virtual_stages": np.where(pp > 1, pick(1, 2, 4), 1),
+            "micro_batch": pick(1, 2, 3, 4),
+            "num_microbatches": pick(1, 8, 16, 48),
+            "sequence_parallel": pick(0, 1),
+            "zero": zero,
+            "recompute": pick(0, 1, 2),
+            "recompute_fraction": random.uniform(0.1, 1.0, count),
         },
         recompute_policies=POLICIES,
-    )  # fmt: skip
+    )
 
 
 def assert_equal(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], rows: Any = slice(None)) -> None:
@@ -59,9 +68,17 @@ def test_a_column_equals_the_answer_to_its_question(ask: Ask) -> None:
     for row in range(4):
         chosen = {name: int(getattr(plans, name)[row]) for name in ("tp", "micro_batch", "zero")}
         answer = scenario.replace(
-            **{f"strategy.{name}": value for name, value in chosen.items()}, **{"strategy.sequence_parallel": bool(plans.sequence_parallel[row])}
+            **{f"strategy.{name}": value for name, value in chosen.items()},
+            **{"strategy.sequence_parallel": bool(plans.sequence_parallel[row])},
         ).run()
-        for key in ("time.step_s", "memory.peak_bytes", "energy.per_step_j", "metrics.mfu", "metrics.hfu", "time.breakdown.data_communication_s"):
+        for key in (
+            "time.step_s",
+            "memory.peak_bytes",
+            "energy.per_step_j",
+            "metrics.mfu",
+            "metrics.hfu",
+            "time.breakdown.data_communication_s",
+        ):
             assert together[key][row] == pytest.approx(answer.value(key), rel=EXACT), key
         assert bool(together["feasible"][row]) == answer.feasible
 
@@ -117,5 +134,7 @@ def test_hardware_and_plans_vary_together(ask: Ask) -> None:
     bandwidth = np.random.default_rng(7).uniform(1e12, 8e12, len(plans))
     together = evaluate_columns(problem, plans, {"accelerator.memory.bandwidth": bandwidth})
     for row in range(0, len(plans), 5):
-        alone = evaluate_columns(problem, plans.take(slice(row, row + 1)), {"accelerator.memory.bandwidth": bandwidth[row : row + 1]})
+        alone = evaluate_columns(
+            problem, plans.take(slice(row, row + 1)), {"accelerator.memory.bandwidth": bandwidth[row : row + 1]}
+        )
         assert_equal(alone, together, slice(row, row + 1))

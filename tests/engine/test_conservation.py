@@ -14,8 +14,13 @@ Ask = Callable[..., LoadedScenario]
 Run = Callable[..., Result]
 
 ALONE = {"cluster__devices": 1, "workload__global_batch": 4}
-COMMUNICATION = ("tensor_communication_s", "context_communication_s", "expert_communication_s", "pipeline_communication_s",
-                 "data_communication_s")  # fmt: skip
+COMMUNICATION = (
+    "tensor_communication_s",
+    "context_communication_s",
+    "expert_communication_s",
+    "pipeline_communication_s",
+    "data_communication_s",
+)
 
 # Llama 3.1 8B by hand (its config file).
 H, LAYERS, HEADS, KV, D, FFN, VOCABULARY, S = 4096, 32, 32, 8, 128, 14336, 128256, 8192
@@ -24,7 +29,11 @@ PARAMETERS = 8_030_261_248
 
 
 def matrix_rows(result: Result, phase: str, prefix: str = "") -> list[OperatorRow]:
-    return [row for row in result.operators if row.phase == phase and row.name.startswith(prefix) and row.data_type != "vector"]
+    return [
+        row
+        for row in result.operators
+        if row.phase == phase and row.name.startswith(prefix) and row.data_type != "vector"
+    ]
 
 
 # -- one device ------------------------------------------------------------------------------------------
@@ -87,7 +96,9 @@ def test_model_flop_of_gpt_by_the_formula_of_megatron(run: Run) -> None:
 def test_forward_matmuls_of_one_device_are_a_third_of_the_model_flop(run: Run) -> None:
     result = run("llama-8b", **ALONE)
     forward = sum(row.count * row.flop for row in matrix_rows(result, "forward"))
-    vector = sum(row.count * row.flop for row in result.operators if row.phase == "forward" and row.data_type == "vector")
+    vector = sum(
+        row.count * row.flop for row in result.operators if row.phase == "forward" and row.data_type == "vector"
+    )
     assert forward == pytest.approx(result.metrics["model_flop_per_token"] * S / 3, rel=1e-12)
     assert 0.0 < vector < 0.01 * forward
 
@@ -111,9 +122,10 @@ def test_full_recomputation_repeats_the_forward_pass_of_the_layers(run: Run) -> 
         assert (row.count, row.flop, row.time_s) == (forward[name].count, forward[name].flop, forward[name].time_s)
 
 
-def test_hardware_utilisation_counts_the_repeated_layers(run: Run) -> None:
+@pytest.mark.parametrize(("tp", "cp"), [(1, 1), (8, 1), (2, 2)])
+def test_hardware_utilisation_counts_the_repeated_layers(run: Run, tp: int, cp: int) -> None:
     # One more forward pass of everything but the head: a third of the layers' share.
-    result = run("llama-8b", strategy__recompute="full")
+    result = run("llama-8b", strategy__recompute="full", strategy__tp=tp, strategy__cp=cp)
     head = 6 * H * VOCABULARY / result.metrics["model_flop_per_token"]
     assert result.metrics["hfu"] / result.metrics["mfu"] == pytest.approx(1.0 + (1.0 - head) / 3.0, rel=1e-12)
 
@@ -127,7 +139,9 @@ def test_half_of_the_layers_take_half_of_the_recomputation(run: Run) -> None:
 
 
 def test_recomputation_trades_memory_for_time(run: Run) -> None:
-    none, selective, full = (run("megatron-175b", strategy__recompute=policy) for policy in ("none", "selective", "full"))
+    none, selective, full = (
+        run("megatron-175b", strategy__recompute=policy) for policy in ("none", "selective", "full")
+    )
     assert none.time["step_s"] < selective.time["step_s"] < full.time["step_s"]
     activations = [result.memory["breakdown"]["activations_bytes"] for result in (none, selective, full)]
     assert activations[0] > activations[1] > activations[2]
@@ -171,12 +185,20 @@ def test_bubble_of_equal_stages(run: Run, virtual_stages: int) -> None:
     # Narayanan et al. 2021, section 2.2: (p - 1) / (v m) of the time without bubble. A small vocabulary makes the
     # ends of the pipeline light; a model of 128 layers on 16 stages.
     result = run(
-        "megatron-175b", model__vocabulary=512, model__layers=128, cluster__devices=128, strategy__pp=16,
-        workload__global_batch=64, strategy__pipeline={"virtual_stages": virtual_stages}, software__behaviour__fixed_overhead="0 s",
+        "megatron-175b",
+        model__vocabulary=512,
+        model__layers=128,
+        cluster__devices=128,
+        strategy__pp=16,
+        workload__global_batch=64,
+        strategy__pipeline={"virtual_stages": virtual_stages},
+        software__behaviour__fixed_overhead="0 s",
         software__behaviour__jitter_per_doubling=0,
-    )  # fmt: skip
+    )
     breakdown = result.time["breakdown"]
-    working = sum(breakdown.values()) - sum(breakdown[key] for key in ("pipeline_bubble_s", "optimizer_s", "data_communication_s", "overhead_s"))
+    working = sum(breakdown.values()) - sum(
+        breakdown[key] for key in ("pipeline_bubble_s", "optimizer_s", "data_communication_s", "overhead_s")
+    )
     assert breakdown["pipeline_bubble_s"] / working == pytest.approx(15 / (virtual_stages * 64), rel=0.01)
 
 
@@ -193,8 +215,12 @@ def test_an_ideal_device_reaches_its_peak_on_a_large_model(run: Run) -> None:
     # What is left are the memory-bound operators, one optimizer step per 64 sequences, and the half pass that fused
     # attention repeats in its backward kernel.
     alone: dict[str, Any] = {
-        "cluster__devices": 1, "workload__global_batch": 64, "software": "ideal", "model": "llama-3.1-405b", "strategy__zero": 0,
-    }  # fmt: skip
+        "cluster__devices": 1,
+        "workload__global_batch": 64,
+        "software": "ideal",
+        "model": "llama-3.1-405b",
+        "strategy__zero": 0,
+    }
     mfu = run("llama-8b", **alone).metrics["mfu"]
     assert 0.95 < mfu < 1.0
 

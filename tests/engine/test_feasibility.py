@@ -1,4 +1,4 @@
-"""A plan that cannot be is an answer with reasons that name the numbers; a question that cannot be asked is an error."""
+"""A plan that cannot be is answered with reasons that name the numbers; an impossible question is an error."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ Run = Callable[..., Result]
 Ask = Callable[..., LoadedScenario]
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"strategy__tp": 3, "cluster__devices": 48, "workload__global_batch": 64}, ["3", "32 attention heads"]),
-    ({"strategy__pp": 3, "cluster__devices": 48, "workload__global_batch": 64}, ["pp = 3", "32 layers"]),
-    ({"cluster__devices": 16384, "workload__global_batch": 16384}, ["16384", "8192"]),
-    ({"workload__global_batch": 100}, ["64", "100"]),
-    ({"strategy__cp": 32, "workload__sequence_length": 1000, "workload__global_batch": 2}, ["1000 tokens", "64 slices"]),
-    ({"strategy__pipeline": {"virtual_stages": 2}}, ["virtual_stages = 2", "pp > 1"]),
-    ({"strategy__pp": 8, "strategy__pipeline": {"virtual_stages": 2}, "workload__global_batch": 32}, ["multiple of pp = 8", "4"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strategy__tp": 3, "cluster__devices": 48, "workload__global_batch": 64}, ["3", "32 attention heads"]),
+        ({"strategy__pp": 3, "cluster__devices": 48, "workload__global_batch": 64}, ["pp = 3", "32 layers"]),
+        ({"cluster__devices": 16384, "workload__global_batch": 16384}, ["16384", "8192"]),
+        ({"workload__global_batch": 100}, ["64", "100"]),
+        (
+            {"strategy__cp": 32, "workload__sequence_length": 1000, "workload__global_batch": 2},
+            ["1000 tokens", "64 slices"],
+        ),
+        ({"strategy__pipeline": {"virtual_stages": 2}}, ["virtual_stages = 2", "pp > 1"]),
+        (
+            {"strategy__pp": 8, "strategy__pipeline": {"virtual_stages": 2}, "workload__global_batch": 32},
+            ["multiple of pp = 8", "4"],
+        ),
+    ],
+)
 def test_a_broken_rule_is_a_reason_with_its_numbers(run: Run, changes: dict[str, Any], words: list[str]) -> None:
     result = run("llama-8b", **changes)
     assert not result.feasible
@@ -68,12 +77,15 @@ def test_a_model_without_equations_says_what_is_missing(ask: Ask) -> None:
     assert "moe" in str(error.value) or "expert" in str(error.value)
 
 
-@pytest.mark.parametrize(("changes", "error"), [
-    ({"strategy__recompute": "most"}, SpecError),
-    ({"workload__kind": "serving"}, UnsupportedOperator),
-    ({"transforms": [{"name": "no-such-transform"}]}, PerfmodelError),
-    ({"strategy__dp": 7}, SpecError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"strategy__recompute": "most"}, SpecError),
+        ({"workload__kind": "serving"}, UnsupportedOperator),
+        ({"transforms": [{"name": "no-such-transform"}]}, PerfmodelError),
+        ({"strategy__dp": 7}, SpecError),
+    ],
+)
 def test_a_question_that_cannot_be_asked_is_an_error(ask: Ask, changes: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         ask("llama-8b", **changes).run()

@@ -17,12 +17,15 @@ def state(result: Result) -> float:
     return breakdown["weights_bytes"] + breakdown["gradients_bytes"] + breakdown["optimizer_bytes"]
 
 
-@pytest.mark.parametrize(("zero", "expected"), [
-    (0, 16 * PARAMETERS),
-    (1, 4 * PARAMETERS + 12 * PARAMETERS / DEVICES),
-    (2, 2 * PARAMETERS + 14 * PARAMETERS / DEVICES),
-    (3, 16 * PARAMETERS / DEVICES),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("zero", "expected"),
+    [
+        (0, 16 * PARAMETERS),
+        (1, 4 * PARAMETERS + 12 * PARAMETERS / DEVICES),
+        (2, 2 * PARAMETERS + 14 * PARAMETERS / DEVICES),
+        (3, 16 * PARAMETERS / DEVICES),
+    ],
+)
 def test_state_follows_the_zero_paper(run: Run, zero: int, expected: float) -> None:
     # Rajbhandari et al. 2020 (arXiv 1910.02054), figure 1: 2 + 2 + K bytes with K = 12 for mixed-precision Adam.
     result = run("llama-8b", strategy__zero=zero, numerics="fp16-mixed")
@@ -42,8 +45,15 @@ def test_context_parallel_ranks_share_the_optimizer_state(run: Run) -> None:
 
 def activations_of_a_layer(run: Run, **changes: object) -> float:
     """What one more layer keeps on the device of a single stage with one micro-batch in flight."""
-    shape = {"strategy__pp": 1, "strategy__pipeline": {"virtual_stages": 1}, "strategy__micro_batch": 2, "cluster__devices": 8} | changes
-    memory = [run("megatron-175b", model__layers=layers, **shape).stages[0].memory["activations_bytes"] for layers in (48, 49)]
+    shape = {
+        "strategy__pp": 1,
+        "strategy__pipeline": {"virtual_stages": 1},
+        "strategy__micro_batch": 2,
+        "cluster__devices": 8,
+    } | changes
+    memory = [
+        run("megatron-175b", model__layers=layers, **shape).stages[0].memory["activations_bytes"] for layers in (48, 49)
+    ]
     return memory[1] - memory[0]
 
 
@@ -51,15 +61,20 @@ S, B, H, A, T = 2048, 2, 12288, 96, 8
 SBH = S * B * H
 
 
-@pytest.mark.parametrize(("tp", "sequence_parallel", "policy", "expected"), [
-    (1, False, "none", SBH * (34 + 5 * A * S / H)),
-    (T, False, "none", SBH * (10 + 24 / T + 5 * A * S / (H * T))),
-    (T, True, "none", SBH / T * (34 + 5 * A * S / H)),
-    (T, False, "selective", SBH * (10 + 24 / T)),
-    (T, True, "selective", SBH / T * 34),
-    (T, False, "full", SBH * 2),
-])  # fmt: skip
-def test_activations_follow_table_2_of_korthikanti(run: Run, tp: int, sequence_parallel: bool, policy: str, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("tp", "sequence_parallel", "policy", "expected"),
+    [
+        (1, False, "none", SBH * (34 + 5 * A * S / H)),
+        (T, False, "none", SBH * (10 + 24 / T + 5 * A * S / (H * T))),
+        (T, True, "none", SBH / T * (34 + 5 * A * S / H)),
+        (T, False, "selective", SBH * (10 + 24 / T)),
+        (T, True, "selective", SBH / T * 34),
+        (T, False, "full", SBH * 2),
+    ],
+)
+def test_activations_follow_table_2_of_korthikanti(
+    run: Run, tp: int, sequence_parallel: bool, policy: str, expected: float
+) -> None:
     # Korthikanti et al. 2022 (arXiv 2205.05198), equations 1 to 4 and table 2, with every recomputation policy.
     found = activations_of_a_layer(
         run, strategy__tp=tp, strategy__sequence_parallel=sequence_parallel, strategy__recompute=policy
@@ -76,7 +91,8 @@ def test_activations_in_flight_on_the_first_stage(run: Run, virtual_stages: int,
 
 def test_interleaving_costs_activation_memory(run: Run) -> None:
     plain, interleaved = (
-        run("megatron-175b", strategy__pipeline={"virtual_stages": count}).stages[0].memory["activations_bytes"] for count in (1, 3)
+        run("megatron-175b", strategy__pipeline={"virtual_stages": count}).stages[0].memory["activations_bytes"]
+        for count in (1, 3)
     )
     assert interleaved / plain == pytest.approx(1 + 7 / (8 * 3), rel=0.02)
 

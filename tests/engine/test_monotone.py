@@ -16,20 +16,34 @@ from perfmodel.parallel.plan import Plan
 Ask = Callable[..., LoadedScenario]
 
 FASTER = (
-    "accelerator.memory.bandwidth", "accelerator.scale_up.bandwidth", "accelerator.compute.matrix.bf16.peak",
-    "accelerator.compute.vector.fp32", "accelerator.memory.cache.bandwidth", "accelerator.memory.cache.capacity",
-    "cluster.tiers.pod.bandwidth", "cluster.tiers.fabric.bandwidth", "accelerator.efficiency.matmul.bf16.plateau",
-    "accelerator.efficiency.attention.bf16.plateau", "interconnects.roce-400gbe.efficiency.link_fraction",
+    "accelerator.memory.bandwidth",
+    "accelerator.scale_up.bandwidth",
+    "accelerator.compute.matrix.bf16.peak",
+    "accelerator.compute.vector.fp32",
+    "accelerator.memory.cache.bandwidth",
+    "accelerator.memory.cache.capacity",
+    "cluster.tiers.pod.bandwidth",
+    "cluster.tiers.fabric.bandwidth",
+    "accelerator.efficiency.matmul.bf16.plateau",
+    "accelerator.efficiency.attention.bf16.plateau",
+    "interconnects.roce-400gbe.efficiency.link_fraction",
     "interconnects.nvlink4.efficiency.link_fraction",
-)  # fmt: skip
+)
 SLOWER = (
-    "interconnects.nvlink4.efficiency.base_latency", "interconnects.nvlink4.efficiency.step_latency",
-    "interconnects.roce-400gbe.efficiency.base_latency", "interconnects.roce-400gbe.efficiency.hop_latency",
-    "accelerator.efficiency.matmul.bf16.launch_floor", "accelerator.efficiency.matmul.bf16.loop_latency",
-    "accelerator.efficiency.attention.bf16.launch_floor", "cluster.tiers.fabric.oversubscription",
-    "software.behaviour.tensor_exposed", "software.behaviour.elementwise_inflation", "software.behaviour.block_overhead",
-    "software.behaviour.fixed_overhead", "software.behaviour.jitter_per_doubling",
-)  # fmt: skip
+    "interconnects.nvlink4.efficiency.base_latency",
+    "interconnects.nvlink4.efficiency.step_latency",
+    "interconnects.roce-400gbe.efficiency.base_latency",
+    "interconnects.roce-400gbe.efficiency.hop_latency",
+    "accelerator.efficiency.matmul.bf16.launch_floor",
+    "accelerator.efficiency.matmul.bf16.loop_latency",
+    "accelerator.efficiency.attention.bf16.launch_floor",
+    "cluster.tiers.fabric.oversubscription",
+    "software.behaviour.tensor_exposed",
+    "software.behaviour.elementwise_inflation",
+    "software.behaviour.block_overhead",
+    "software.behaviour.fixed_overhead",
+    "software.behaviour.jitter_per_doubling",
+)
 #: A better number must not cost more than rounding.
 ROUNDING = 1e-12
 
@@ -39,11 +53,18 @@ def plans() -> Plan:
     tp, cp, pp, zero, sequence_parallel = (table.ravel() for table in tables)
     return Plan.from_columns(
         {
-            "tp": tp, "cp": cp, "pp": pp, "zero": zero, "sequence_parallel": sequence_parallel, "dp_shard": 64 + 0 * tp,
-            "virtual_stages": np.where(pp > 1, 2, 1), "num_microbatches": 8, "recompute": zero % 3,
+            "tp": tp,
+            "cp": cp,
+            "pp": pp,
+            "zero": zero,
+            "sequence_parallel": sequence_parallel,
+            "dp_shard": 64 + 0 * tp,
+            "virtual_stages": np.where(pp > 1, 2, 1),
+            "num_microbatches": 8,
+            "recompute": zero % 3,
         },
         recompute_policies=("none", "selective", "full"),
-    )  # fmt: skip
+    )
 
 
 PLANS = plans()

@@ -76,7 +76,11 @@ def test_data_parallelism_across_an_oversubscribed_fabric(run: Run) -> None:
 
 def test_few_replicas_per_pod_feel_the_oversubscription(run: Run) -> None:
     # dp innermost but for tp would keep replicas together; here 1024 devices per replica leave three in a pod.
-    wide = {"strategy__tp": 8, "strategy__pp": 128, "strategy__pipeline": {"virtual_stages": 1, "embedding_and_head_as_layers": True}}
+    wide = {
+        "strategy__tp": 8,
+        "strategy__pp": 128,
+        "strategy__pipeline": {"virtual_stages": 1, "embedding_and_head_as_layers": True},
+    }
     data = row(run("llama-405b", workload__global_batch=2048, **wide), "data", "reduce-scatter")
     assert data.ranks == 8
     assert data.binding_tier == "fabric"
@@ -100,17 +104,25 @@ def test_bytes_of_the_gradient_reduction(run: Run) -> None:
     assert row(result, "data", "all-gather").bytes_per_operation == pytest.approx(2 * 8_030_261_248, rel=1e-12)
 
 
-@pytest.mark.parametrize(("sequence_parallel", "counts"), [(False, {"all-reduce": 4}), (True, {"all-gather": 6, "reduce-scatter": 4})])
+@pytest.mark.parametrize(
+    ("sequence_parallel", "counts"), [(False, {"all-reduce": 4}), (True, {"all-gather": 6, "reduce-scatter": 4})]
+)
 def test_tensor_parallel_collectives_of_a_layer(run: Run, sequence_parallel: bool, counts: dict[str, int]) -> None:
-    # Korthikanti et al. 2022, section 4.2.2: four all-reduces, or four all-gathers and four reduce-scatters, and the two
+    # Korthikanti et al. 2022, section 4.2.2: four all-reduces; or four all-gathers and reduce-scatters, and the two
     # gathers of saved inputs that their implementation repeats. One more layer, one micro-batch.
     def operations(layers: int) -> dict[str, float]:
         result = run(
-            "llama-8b", strategy__tp=8, strategy__sequence_parallel=sequence_parallel, model__layers=layers, workload__global_batch=8
+            "llama-8b",
+            strategy__tp=8,
+            strategy__sequence_parallel=sequence_parallel,
+            model__layers=layers,
+            workload__global_batch=8,
         )
         size = 8192 * 4096 * 2.0
         return {
-            one.operation: one.count for one in result.communication if one.group == "tensor" and one.bytes_per_operation == size
+            one.operation: one.count
+            for one in result.communication
+            if one.group == "tensor" and one.bytes_per_operation == size
         }
 
     less, more = operations(8), operations(9)
@@ -126,3 +138,49 @@ def test_hybrid_sharding_reduces_gradients_between_replicas(run: Run) -> None:
     alone = sum(one.time_s for one in sharded_only.communication if one.group == "data")
     between = 2 * 3 / 4 * 4 * 8_030_261_248 / 16 / NIC
     assert data >= alone + between
+
+
+def test_stages_exchange_one_activation_and_one_gradient_per_chunk(run: Run) -> None:
+    # Every rank of the tensor-parallel group sends its part: b s h / t elements of two bytes, 2 v m times per step.
+    send = row(run("llama-405b"), "pipeline", "send")
+    assert send.count == 2 * 8 * 32
+    assert send.bytes_per_operation == pytest.approx(8192 * 16384 * 2 / 8, rel=1e-12)
+    assert send.tiers == ("pod",)
+    wire = send.bytes_per_operation / NIC
+    assert wire < send.time_s / send.count < 1.5 * wire
+
+
+def test_context_parallelism_gathers_keys_and_values(run: Run) -> None:
+    # Llama 3, section 3.3.2: keys and values of all tokens, forward and backward, and their gradients scattered.
+    result = run("llama-8b", strategy__cp=4, strategy__tp=2, workload__global_batch=8)
+    gather, scatter = (row(result, "context", operation) for operation in ("all-gather", "reduce-scatter"))
+    assert gather.bytes_per_operation == scatter.bytes_per_operation == 8192 * 2 * 8 * 128 * 2 / 2
+    assert (gather.count, scatter.count) == (2 * 32, 32)
+    assert gather.ranks == 4
+
+
+def test_hidden_communication_is_not_on_the_critical_path(run: Run) -> None:
+    shown, hidden = (run("llama-405b", software__behaviour__tensor_exposed=part) for part in (1.0, 0.25))
+    communication = "tensor_communication_s"
+    total = [one.time["breakdown"][communication] + one.time["overlapped"][communication] for one in (shown, hidden)]
+    assert total[0] == pytest.approx(total[1], rel=1e-12)
+    assert hidden.time["overlapped"][communication] > shown.time["overlapped"][communication]
+    assert hidden.time["step_s"] < shown.time["step_s"]
+
+
+def test_communication_that_computation_cannot_hide_is_exposed(run: Run) -> None:
+    # One micro-batch of one short sequence cannot hide the gradients of the model: the rest is waited for.
+    short = {"workload__sequence_length": 512, "workload__global_batch": 64}
+    slow = run("llama-8b", cluster__tiers__1__bandwidth="1 GB/s", **short)
+    data, backward = slow.time["breakdown"]["data_communication_s"], slow.time["breakdown"]["backward_s"]
+    all_data = data + slow.time["overlapped"]["data_communication_s"]
+    assert all_data > 10 * backward
+    assert data > 0.9 * all_data
+
+
+def test_a_sharded_loss_reduces_three_numbers_per_token(run: Run) -> None:
+    # Shoeybi et al. 2019 (arXiv 1909.08053), section 3: maximum, target logit and sum of exponentials in 32 bits.
+    result = run("llama-8b", strategy__tp=8, strategy__sequence_parallel=True)
+    (statistics,) = [one for one in result.communication if one.group == "tensor" and one.operation == "all-reduce"]
+    assert statistics.bytes_per_operation == 4 * 8192
+    assert statistics.count == 3 * result.plans[0]["num_microbatches"]

@@ -13,21 +13,60 @@ import pytest
 from perfmodel.engine.result import Result
 from perfmodel.engine.session import load
 
-SCENARIOS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "scenarios" / "training").glob("*.yaml"))
+SCENARIOS = sorted(
+    path.stem for path in (Path(__file__).resolve().parents[2] / "scenarios" / "training").glob("*.yaml")
+)
 SUM = 1e-9
 
 #: Keys of the interface page, section 3.
 KEYS: dict[str, set[str]] = {
-    "": {"schema", "version", "scenario", "question", "workload", "feasible", "reasons", "plans", "time", "memory", "energy", "money",
-         "carbon", "run", "metrics", "uncertainty", "operators", "warnings", "sources"},
+    "": {
+        "schema",
+        "version",
+        "scenario",
+        "question",
+        "workload",
+        "feasible",
+        "reasons",
+        "plans",
+        "time",
+        "memory",
+        "energy",
+        "money",
+        "carbon",
+        "run",
+        "metrics",
+        "uncertainty",
+        "operators",
+        "warnings",
+        "sources",
+    },
     "scenario": {"name", "sha256"},
     "time": {"step_s", "breakdown", "overlapped"},
-    "time.breakdown": {"forward_s", "backward_s", "recompute_s", "tensor_communication_s", "context_communication_s",
-                       "expert_communication_s", "pipeline_communication_s", "data_communication_s", "pipeline_bubble_s", "optimizer_s",
-                       "overhead_s"},
+    "time.breakdown": {
+        "forward_s",
+        "backward_s",
+        "recompute_s",
+        "tensor_communication_s",
+        "context_communication_s",
+        "expert_communication_s",
+        "pipeline_communication_s",
+        "data_communication_s",
+        "pipeline_bubble_s",
+        "optimizer_s",
+        "overhead_s",
+    },
     "memory": {"peak_bytes", "peak_rank", "capacity_bytes", "breakdown"},
-    "memory.breakdown": {"weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "logits_bytes",
-                         "communication_buffers_bytes", "workspace_bytes", "kv_cache_bytes"},
+    "memory.breakdown": {
+        "weights_bytes",
+        "gradients_bytes",
+        "optimizer_bytes",
+        "activations_bytes",
+        "logits_bytes",
+        "communication_buffers_bytes",
+        "workspace_bytes",
+        "kv_cache_bytes",
+    },
     "energy": {"per_step_j", "per_token_j", "average_power_w", "peak_power_w", "breakdown"},
     "energy.breakdown": {"compute_j"},
     "money": {"per_step_usd", "per_million_tokens_usd"},
@@ -35,13 +74,38 @@ KEYS: dict[str, set[str]] = {
     "run": {"tokens", "days", "goodput", "energy_kwh", "usd", "kg_co2e"},
     "metrics": {"tokens_per_s", "tokens_per_s_per_device", "mfu", "hfu", "mfu_variants", "model_flop_per_token"},
     "uncertainty": {"time.step_s", "metrics.mfu", "memory.peak_bytes", "energy.average_power_w"},
-}  # fmt: skip
+}
 ENTRIES: dict[str, set[str]] = {
-    "plans": {"role", "pool", "devices", "tp", "cp", "pp", "dp", "ep", "etp", "micro_batch", "zero", "recompute", "schedule"},
-    "operators": {"name", "phase", "role", "count", "flop", "traffic_bytes", "communication_bytes", "time_s", "energy_j", "bound"},
+    "plans": {
+        "role",
+        "pool",
+        "devices",
+        "tp",
+        "cp",
+        "pp",
+        "dp",
+        "ep",
+        "etp",
+        "micro_batch",
+        "zero",
+        "recompute",
+        "schedule",
+    },
+    "operators": {
+        "name",
+        "phase",
+        "role",
+        "count",
+        "flop",
+        "traffic_bytes",
+        "communication_bytes",
+        "time_s",
+        "energy_j",
+        "bound",
+    },
     "warnings": {"code", "severity", "path", "message", "effect"},
     "sources": {"key", "basis", "used_for"},
-}  # fmt: skip
+}
 BASES = {"vendor", "measured", "paper", "derived", "recalled", "assumed", "user", "quoted"}
 
 
@@ -86,7 +150,9 @@ def test_the_peak_is_that_of_the_named_stage(result: Result) -> None:
 def test_energy_adds_up(result: Result) -> None:
     assert sum(result.energy["breakdown"].values()) == pytest.approx(result.energy["per_step_j"], rel=SUM)
     assert min(result.energy["breakdown"].values()) >= 0.0
-    assert result.energy["per_step_j"] == pytest.approx(result.energy["average_power_w"] * result.time["step_s"], rel=SUM)
+    assert result.energy["per_step_j"] == pytest.approx(
+        result.energy["average_power_w"] * result.time["step_s"], rel=SUM
+    )
 
 
 def test_the_job_never_draws_more_than_its_rated_power(result: Result) -> None:
@@ -99,12 +165,18 @@ def test_the_waterfall_ends_at_the_step(result: Result) -> None:
 
 
 def test_communication_rows_are_the_exposed_and_overlapped_times(result: Result) -> None:
-    groups = {"tensor": "tensor_communication_s", "context": "context_communication_s", "pipeline": "pipeline_communication_s",
-              "data": "data_communication_s"}  # fmt: skip
+    groups = {
+        "tensor": "tensor_communication_s",
+        "context": "context_communication_s",
+        "pipeline": "pipeline_communication_s",
+        "data": "data_communication_s",
+    }
     for group, key in groups.items():
         rows = [row for row in result.communication if row.group == group]
         assert sum(row.exposed_s for row in rows) == pytest.approx(result.time["breakdown"][key], rel=1e-9, abs=1e-15)
-        assert sum(row.overlapped_s for row in rows) == pytest.approx(result.time["overlapped"][key], rel=1e-9, abs=1e-15)
+        assert sum(row.overlapped_s for row in rows) == pytest.approx(
+            result.time["overlapped"][key], rel=1e-9, abs=1e-15
+        )
 
 
 @pytest.mark.parametrize("path", sorted(KEYS))

@@ -48,6 +48,7 @@ CHOICES: Mapping[str, tuple[float, ...]] = {
 }
 SECONDS_PER_LOOP_ELEMENT = {"loop_latency", "softmax_latency"}
 
+
 def draw_argument(name: str, unit: str, annotation_count: bool, random: np.random.Generator) -> float:
     """One value for a parameter."""
     if name in CHOICES:

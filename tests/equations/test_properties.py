@@ -147,9 +147,7 @@ def test_hot_fraction_is_a_fraction(footprint: float, capacity: float) -> None:
 def test_the_tile_loop_is_never_faster_than_the_plateau(
     batch: float, rows: float, columns: float, contraction: float, overhead: float
 ) -> None:
-    time = matmul.tile_loop_time(
-        batch, rows, columns, contraction, 1e15, 132.0, 0.8, 1e-9, 0.3, overhead, 3e-6
-    )
+    time = matmul.tile_loop_time(batch, rows, columns, contraction, 1e15, 132.0, 0.8, 1e-9, 0.3, overhead, 3e-6)
     bound = roofline.plateau_time(matmul.matmul_flop(batch, rows, columns, contraction), 1e15, 0.8)
     assert time >= bound * (1.0 - 1e-12)
     # One unit works through the loop of one tile at least once, in at most 32 pieces.

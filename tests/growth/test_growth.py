@@ -29,10 +29,15 @@ from perfmodel.workload.operators import (
 )
 
 BASE: dict[str, Any] = {
-    "kind": "scenario", "name": "growth", "model": "llama-3.1-8b", "cluster": {"name": "hgx-h100-ib-ndr", "devices": 16},
-    "software": "megatron-core", "numerics": "bf16-mixed",
-    "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 32}, "strategy": {"tp": 2, "zero": 1},
-}  # fmt: skip
+    "kind": "scenario",
+    "name": "growth",
+    "model": "llama-3.1-8b",
+    "cluster": {"name": "hgx-h100-ib-ndr", "devices": 16},
+    "software": "megatron-core",
+    "numerics": "bf16-mixed",
+    "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 32},
+    "strategy": {"tp": 2, "zero": 1},
+}
 
 # -- hardware from a folder of one's own -------------------------------------------------------------------
 ACCELERATOR = """
@@ -84,11 +89,18 @@ sources:
 
 @pytest.fixture
 def sun(tmp_path: Path) -> LoadedScenario:
-    for name, text in {"anything": ACCELERATOR, "link": INTERCONNECT, "deep/cluster": CLUSTER, "sources": SOURCES}.items():
+    for name, text in {
+        "anything": ACCELERATOR,
+        "link": INTERCONNECT,
+        "deep/cluster": CLUSTER,
+        "sources": SOURCES,
+    }.items():
         path = tmp_path / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return load(BASE | {"cluster": {"name": "sun-field", "devices": 64}, "strategy": {"tp": 16, "zero": 1}}, specs=[tmp_path])
+    return load(
+        BASE | {"cluster": {"name": "sun-field", "devices": 64}, "strategy": {"tp": 16, "zero": 1}}, specs=[tmp_path]
+    )
 
 
 def test_a_new_accelerator_link_and_cluster_run_from_a_folder(sun: LoadedScenario) -> None:
@@ -116,34 +128,65 @@ HIDDEN, FFN, VOCABULARY = extent("hidden"), extent("ffn"), extent("vocabulary")
 
 def _linear(name: str, source: str, contraction: Extent, columns: Extent, **more: Any) -> Matmul:
     weight = Weight(f"{name}.weight", contraction, columns)
-    return Matmul(name=name, inputs=(source,), output=name, weights=(weight,), saves=(source,), contraction=contraction, columns=columns,
-                  **more)  # fmt: skip
+    return Matmul(
+        name=name,
+        inputs=(source,),
+        output=name,
+        weights=(weight,),
+        saves=(source,),
+        contraction=contraction,
+        columns=columns,
+        **more,
+    )
 
 
 def _block(name: str, tensors: dict[str, Extent], operators: list[Any], count: int = 1) -> Block:
-    return Block(name, tuple(operators), {one: Tensor(one, of) for one, of in tensors.items()}, count, tuple(tensors)[:1])
+    return Block(
+        name, tuple(operators), {one: Tensor(one, of) for one, of in tensors.items()}, count, tuple(tensors)[:1]
+    )
 
 
 def all_mlp(model: Any, attention_kernel: str) -> OperatorGraph:
     """A stack of two-matrix perceptrons without attention; its depth doubles what the file says."""
     mixer = [
         _linear("mix.up", "mix.input", HIDDEN, FFN),
-        Elementwise(name="mix.gelu", inputs=("mix.up",), output="mix.gelu", saves=("mix.up",), kind=ElementwiseKind.ACTIVATION, features=FFN,
-                    forward_elements=2.0, backward_elements=3.0, flop_per_element=8.0),
+        Elementwise(
+            name="mix.gelu",
+            inputs=("mix.up",),
+            output="mix.gelu",
+            saves=("mix.up",),
+            kind=ElementwiseKind.ACTIVATION,
+            features=FFN,
+            forward_elements=2.0,
+            backward_elements=3.0,
+            flop_per_element=8.0,
+        ),
         _linear("mix.down", "mix.gelu", FFN, HIDDEN),
-    ]  # fmt: skip
-    table = Embedding(name="embedding.tokens", inputs=("tokens",), output="embedding.tokens",
-                      weights=(Weight("embedding.tokens.weight", VOCABULARY, HIDDEN),))  # fmt: skip
+    ]
+    table = Embedding(
+        name="embedding.tokens",
+        inputs=("tokens",),
+        output="embedding.tokens",
+        weights=(Weight("embedding.tokens.weight", VOCABULARY, HIDDEN),),
+    )
     head = [
         _linear("head.logits", "head.input", HIDDEN, VOCABULARY, precision="head"),
         CrossEntropy(name="head.loss", inputs=("head.logits",), output="head.loss"),
     ]
     return OperatorGraph(
-        name=model.name, axes={"hidden": model.hidden, "ffn": int(model.parameters["width"]), "vocabulary": model.vocabulary},
+        name=model.name,
+        axes={"hidden": model.hidden, "ffn": int(model.parameters["width"]), "vocabulary": model.vocabulary},
         prologue=_block("embedding", {"tokens": HIDDEN, "embedding.tokens": HIDDEN}, [table]),
-        blocks=(_block("block", {"mix.input": HIDDEN, "mix.up": FFN, "mix.gelu": FFN, "mix.down": HIDDEN}, mixer, 2 * model.layers),),
+        blocks=(
+            _block(
+                "block",
+                {"mix.input": HIDDEN, "mix.up": FFN, "mix.gelu": FFN, "mix.down": HIDDEN},
+                mixer,
+                2 * model.layers,
+            ),
+        ),
         epilogue=_block("head", {"head.input": HIDDEN, "head.logits": VOCABULARY, "head.loss": SCALAR}, head),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -154,8 +197,17 @@ def builders() -> Iterator[dict[str, Any]]:
     registry.BUILDERS.update(before)
 
 
-MLP_MODEL = {"kind": "model", "name": "all-mlp-test", "family": "all-mlp", "layers": 12, "hidden": 4096, "vocabulary": 32000,
-             "norm": {"kind": "rmsnorm"}, "embedding": {"tied": False, "positions": "none"}, "parameters": {"width": 16384}}  # fmt: skip
+MLP_MODEL = {
+    "kind": "model",
+    "name": "all-mlp-test",
+    "family": "all-mlp",
+    "layers": 12,
+    "hidden": 4096,
+    "vocabulary": 32000,
+    "norm": {"kind": "rmsnorm"},
+    "embedding": {"tied": False, "positions": "none"},
+    "parameters": {"width": 16384},
+}
 
 
 def test_a_new_architecture_is_one_registered_builder(builders: dict[str, Any]) -> None:
@@ -164,8 +216,10 @@ def test_a_new_architecture_is_one_registered_builder(builders: dict[str, Any]) 
     matmuls = 24 * 2 * 4096 * 16384 + 4096 * 32000
     assert result.feasible, result.reasons
     assert result.metrics["model_flop_per_token"] == pytest.approx(6 * matmuls, rel=1e-12)
-    # Placement knows the axes by name: the perceptron is sharded like any other, one collective forward and one backward.
-    rows = [row for row in result.communication if row.group == "tensor" and row.bytes_per_operation == 4096 * 4096 * 2.0]
+    # Placement knows the axes by name: one collective forward and one backward, as in any perceptron.
+    rows = [
+        row for row in result.communication if row.group == "tensor" and row.bytes_per_operation == 4096 * 4096 * 2.0
+    ]
     per_layer = rows[0].count / result.plans[0]["num_microbatches"]
     assert [row.operation for row in rows] == ["all-reduce"]
     assert per_layer == 24 * 2 + 2  # and one for the embedding, one for the gradient into the head
@@ -178,7 +232,8 @@ def halve_weight_bits(graph: OperatorGraph, pattern: str, bits: float) -> Operat
 
     def change(block: Block) -> Block:
         operators = tuple(
-            dataclasses.replace(one, weight_bits=bits) if pattern in one.name and isinstance(one, Matmul) else one for one in block.operators
+            dataclasses.replace(one, weight_bits=bits) if pattern in one.name and isinstance(one, Matmul) else one
+            for one in block.operators
         )
         return dataclasses.replace(block, operators=operators)
 
@@ -213,10 +268,14 @@ def test_a_new_transform_is_one_registered_function() -> None:
 # -- a new workload -----------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def prompt() -> LoadedScenario:
-    return load(BASE | {
-        "workload": {"kind": "forward", "sequence_length": 4096, "batch": 1}, "cluster": {"name": "hgx-h100-ib-ndr", "devices": 8},
-        "strategy": {"tp": 8},
-    })  # fmt: skip
+    return load(
+        BASE
+        | {
+            "workload": {"kind": "forward", "sequence_length": 4096, "batch": 1},
+            "cluster": {"name": "hgx-h100-ib-ndr", "devices": 8},
+            "strategy": {"tp": 8},
+        }
+    )
 
 
 def test_a_forward_pass_has_only_a_forward_pass(prompt: LoadedScenario) -> None:
@@ -234,7 +293,9 @@ def test_a_forward_pass_has_only_a_forward_pass(prompt: LoadedScenario) -> None:
 
 def test_a_forward_pass_is_a_third_of_the_training_flop(prompt: LoadedScenario) -> None:
     training = load(BASE).run()
-    assert 3 * prompt.run().metrics["model_flop_per_token"] == pytest.approx(training.metrics["model_flop_per_token"], rel=1e-12)
+    assert 3 * prompt.run().metrics["model_flop_per_token"] == pytest.approx(
+        training.metrics["model_flop_per_token"], rel=1e-12
+    )
 
 
 def test_a_forward_pass_costs_what_it_costs_in_training(prompt: LoadedScenario) -> None:
@@ -249,7 +310,9 @@ def test_a_forward_pass_costs_what_it_costs_in_training(prompt: LoadedScenario) 
 def test_any_hardware_number_can_be_swept(sun: LoadedScenario) -> None:
     bandwidth = np.geomspace(1e12, 64e12, 25)
     question = sun.question
-    columns = evaluate_columns(question.problem, question.plan.take(np.zeros(25, dtype=np.int64)), {"accelerator.memory.bandwidth": bandwidth})
+    columns = evaluate_columns(
+        question.problem, question.plan.take(np.zeros(25, dtype=np.int64)), {"accelerator.memory.bandwidth": bandwidth}
+    )
     assert np.all(np.diff(columns["time.step_s"]) < 0.0)
     assert columns["metrics.mfu"][-1] < 1.0
     # Four times the bandwidth saves ever less: the rest of the step does not use it.

@@ -71,7 +71,7 @@ def test_the_first_of_two_folders_wins_and_one_folder_may_not_say_a_name_twice(w
     assert Catalogue([other, world]).load("accelerator", "toy-gpu").memory.bandwidth.value == 5e12
     assert Catalogue([world, other]).load("accelerator", "toy-gpu").memory.bandwidth.value == 3e12
     (world / "again.yaml").write_text(text_of("devices/toy-gpu.yaml"))
-    with pytest.raises(SpecError, match=r"several files of .* hold a accelerator called 'toy-gpu'"):
+    with pytest.raises(SpecError, match=r"several files of .* hold the accelerator 'toy-gpu'"):
         Catalogue([world]).load("accelerator", "toy-gpu")
 
 

@@ -1,0 +1,167 @@
+"""The published JSON Schema of a result (``docs/reference/result.schema.json``), made from the types of its rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+import typing
+from dataclasses import fields
+from typing import Any
+
+from perfmodel.engine.headline import ENERGY_PARTS, MEMORY_PARTS
+from perfmodel.engine.result import (
+    SCHEMA,
+    CauseRow,
+    CommunicationRow,
+    OperatorRow,
+    PublishedRow,
+    ResultWarning,
+    StageRow,
+)
+from perfmodel.provenance import Basis
+
+_NUMBER: dict[str, Any] = {"type": "number"}
+_OPTIONAL: dict[str, Any] = {"type": ["number", "null"]}
+_TEXT: dict[str, Any] = {"type": "string"}
+_WHOLE: dict[str, Any] = {"type": "integer"}
+_COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data")
+_TIME_PARTS = (
+    "forward_s",
+    "backward_s",
+    "recompute_s",
+    *(f"{name}_communication_s" for name in _COMMUNICATION),
+    "pipeline_bubble_s",
+    "optimizer_s",
+    "overhead_s",
+)
+_PLAN_COUNTS = (
+    "devices",
+    "tp",
+    "cp",
+    "pp",
+    "dp",
+    "dp_replicate",
+    "dp_shard",
+    "ep",
+    "etp",
+    "micro_batch",
+    "num_microbatches",
+    "virtual_stages",
+    "zero",
+)
+_RUN_KEYS = (
+    "tokens",
+    "days",
+    "device_hours",
+    "goodput",
+    "checkpoint_interval_s",
+    "energy_kwh",
+    "usd",
+    "kg_co2e",
+)
+
+
+def result_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the object that ``--format json`` prints.
+
+    Every key listed is always there; objects may gain keys in later versions.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "perfmodel result",
+        **_object(
+            {
+                "schema": {"const": SCHEMA},
+                "version": _TEXT,
+                "scenario": _object({"name": _TEXT, "sha256": _TEXT}),
+                "question": {"enum": ["evaluate", "search", "capacity", "solve"]},
+                "workload": _TEXT,
+                "feasible": {"type": "boolean"},
+                "reasons": _list(_TEXT),
+                "plans": _list(_plan()),
+            }
+            | _numbers()
+            | _rows()
+        ),
+    }
+
+
+def _numbers() -> dict[str, Any]:
+    interval = _object({"p10": _NUMBER, "p50": _NUMBER, "p90": _NUMBER, "basis": _TEXT})
+    memory = dict.fromkeys((*MEMORY_PARTS, "kv_cache_bytes"), _NUMBER)
+    return {
+        "time": _object(
+            {
+                "step_s": _NUMBER,
+                "breakdown": _object(dict.fromkeys(_TIME_PARTS, _NUMBER)),
+                "overlapped": {"type": "object", "additionalProperties": _NUMBER},
+            }
+        ),
+        "memory": _object(
+            {"peak_bytes": _NUMBER, "peak_rank": _TEXT, "capacity_bytes": _NUMBER, "breakdown": _object(memory)}
+        ),
+        "energy": _object(
+            dict.fromkeys(("per_step_j", "per_token_j", "average_power_w", "peak_power_w"), _NUMBER)
+            | {"breakdown": _object(dict.fromkeys(ENERGY_PARTS, _NUMBER))}
+        ),
+        "money": _object(dict.fromkeys(("per_step_usd", "per_million_tokens_usd"), _OPTIONAL)),
+        "carbon": _object({"per_step_kg": _OPTIONAL}),
+        "run": _object(dict.fromkeys(_RUN_KEYS, _OPTIONAL)),
+        "metrics": _object(
+            dict.fromkeys(("tokens_per_s", "tokens_per_s_per_device", "mfu", "hfu", "model_flop_per_token"), _NUMBER)
+            | {"mfu_variants": {"type": "object", "additionalProperties": _NUMBER}}
+        ),
+        "uncertainty": {"type": "object", "additionalProperties": interval},
+    }
+
+
+def _rows() -> dict[str, Any]:
+    source = _object({"key": _TEXT, "basis": {"enum": [str(one) for one in Basis]}, "used_for": _list(_TEXT)})
+    kinds = {
+        "operators": OperatorRow,
+        "communication": CommunicationRow,
+        "stages": StageRow,
+        "waterfall": CauseRow,
+        "published": PublishedRow,
+        "warnings": ResultWarning,
+    }
+    return {name: _list(_row(kind)) for name, kind in kinds.items()} | {"sources": _list(source)}
+
+
+def _plan() -> dict[str, Any]:
+    texts = dict.fromkeys(("role", "pool", "recompute", "schedule"), _TEXT)
+    return _object(dict.fromkeys(_PLAN_COUNTS, _WHOLE) | texts)
+
+
+def _row(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return _object({item.name: _type(hints[item.name]) for item in fields(kind)})
+
+
+def _type(hint: Any) -> dict[str, Any]:
+    plain = {float: _NUMBER, int: _WHOLE, str: _TEXT, bool: {"type": "boolean"}}
+    if hint in plain:
+        return plain[hint]
+    if isinstance(hint, types.UnionType):
+        return _OPTIONAL
+    if typing.get_origin(hint) is tuple:
+        return _list(_TEXT)
+    return {"type": "object", "additionalProperties": _NUMBER}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def schema_text() -> str:
+    """The schema as it is published."""
+    return json.dumps(result_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())
