@@ -130,8 +130,9 @@ def _rows() -> dict[str, Any]:
 
 
 def _plan() -> dict[str, Any]:
-    texts = dict.fromkeys(("role", "pool", "recompute", "schedule"), _TEXT)
-    return _object(dict.fromkeys(_PLAN_COUNTS, _WHOLE) | texts)
+    counts: dict[str, Any] = dict.fromkeys(_PLAN_COUNTS, _WHOLE)
+    texts: dict[str, Any] = dict.fromkeys(("role", "pool", "recompute", "schedule"), _TEXT)
+    return _object(counts | texts)
 
 
 def _row(kind: Any) -> dict[str, Any]:

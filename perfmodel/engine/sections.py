@@ -170,7 +170,7 @@ def _mean_layer(problem: Problem) -> tuple[tuple[Block, float], ...]:
 class _Fold:
     """The rows of the blocks of one section, with their weights."""
 
-    kernels: list[tuple[Kernel, KernelEnergy, float]]
+    kernels: list[tuple[Kernel, KernelEnergy, Numeric]]
     rows: list[tuple[CommunicationCost, float]]
     recomputed: frozenset[str]
     repeated: Mapping[tuple[str, str], Numeric]  # share of an operator of a block that recomputation runs; default all
@@ -180,7 +180,7 @@ class _Fold:
             [kernel.time * weight for kernel, _, weight in self.select(phase, recomputed_only=recomputed_only)]
         )
 
-    def select(self, phase: str, *, recomputed_only: bool = False) -> list[tuple[Kernel, KernelEnergy, float]]:
+    def select(self, phase: str, *, recomputed_only: bool = False) -> list[tuple[Kernel, KernelEnergy, Numeric]]:
         chosen = [one for one in self.kernels if one[0].phase == phase]
         if not recomputed_only:
             return chosen

@@ -243,7 +243,7 @@ def published_table(result: Result) -> Table | None:
             key_quantity(row.key, row.value),
             key_quantity(row.key, row.predicted),
             signed_percent(row.predicted / row.value - 1 if row.value else None),
-            _source(result, row.source),
+            clean(row.source),
             clean(row.note),
         )
         for row in result.published

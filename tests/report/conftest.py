@@ -155,9 +155,7 @@ WARNINGS = (
     ResultWarning("assumed-number", "info", "cluster.power.host", "no figure published; the class value is used", 0.0),
     ResultWarning("assumed-number", "warning", "software.behaviour.tensor_exposed", "taken from the class", 0.021),
     ResultWarning("extrapolation", "warning", "devices", "8192 devices; the step terms were fitted up to 4096"),
-    ResultWarning(
-        "unused-feature", "info", "accelerator.compute.matrix.fp8", "the machine has FP8; the plan uses BF16"
-    ),
+    ResultWarning("unused-feature", "info", "accelerator.compute.matrix.fp8", "the machine has FP8; the plan does not"),
 )
 
 
