@@ -102,9 +102,15 @@ def build_question(resolved: ResolvedScenario) -> Question:
         label=keep,
         utilisation=utilisation,
         devices=resolved.devices,
+        bf16_peak=_bf16_peak(resolved),
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def _bf16_peak(resolved: ResolvedScenario) -> float | None:
+    rate = resolved.accelerator.compute.matrix.get("bf16")
+    return None if rate is None else rate.peak.value
 
 
 def _workload(resolved: ResolvedScenario) -> Workload:
@@ -197,9 +203,15 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
             tokens=None if workload.tokens is None else _scenario_leaf(workload.tokens, "workload.tokens", "token"),
             mean_attended=None if attended is None else _scenario_leaf(attended, "workload.mean_attended_length", "1"),
         ),
+        bf16_peak=_traced_peak(resolved),
         call=call_each,
         label=name_step,
     )
+
+
+def _traced_peak(resolved: ResolvedScenario) -> Any:
+    rate = resolved.accelerator.compute.matrix.get("bf16")
+    return None if rate is None else Traced.from_sourced(rate.peak)
 
 
 def _scenario_leaf(value: Numeric, path: str, unit: str) -> Traced:

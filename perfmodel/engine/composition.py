@@ -17,16 +17,8 @@ from perfmodel.engine.networks import Group
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import KeyCosts, Sections, cost_keys, gather
 from perfmodel.engine.sizes import Sizes
-from perfmodel.engine.step import (
-    PlanGroups,
-    PlanNumbers,
-    StageClass,
-    StageTime,
-    StepTime,
-    slowest,
-    stage_time,
-    step_time,
-)
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime
+from perfmodel.engine.step import StepTime, stage_time, step_time
 from perfmodel.parallel.mesh import flattened_members, group_strides, mesh_sizes, tier_members
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.stages import StageTable, stage_table
@@ -45,7 +37,6 @@ class Evaluation:
     classes: tuple[StageClass, ...]
     sections: Sections
     stage_times: tuple[StageTime, ...]
-    critical: StageTime
     step: StepTime
     footprints: tuple[Footprint, ...]
     peak: Footprint
@@ -132,7 +123,8 @@ def plan_groups(plan: Plan, problem: Problem) -> PlanGroups:
     data = flat(plan.dp)
     shard = data if np.array_equal(plan.dp, plan.dp_shard) else flat(plan.dp_shard)
     replicas = _group(plan.dp_replicate, strides["dp"] * plan.dp_shard, domains, plan.devices)
-    return PlanGroups(data, shard, replicas, _group(plan.pp, strides["pp"], domains, plan.devices))
+    pipeline = _group(plan.pp, strides["pp"], domains, plan.devices)
+    return PlanGroups(data, shard, replicas, pipeline, _group(plan.tp, strides["tp"], domains, plan.devices))
 
 
 def plan_numbers(plan: Plan) -> PlanNumbers:
@@ -195,9 +187,7 @@ def compose(
     footprints = tuple(stage_footprint(problem, numbers, one, sections) for one in classes)
     peak, peak_class = fullest(footprints)
     energy = step_energy(problem, numbers, groups, classes, sections, step.step)
-    return Evaluation(
-        numbers, groups, classes, sections, times, slowest(times), step, footprints, peak, peak_class, energy
-    )
+    return Evaluation(numbers, groups, classes, sections, times, step, footprints, peak, peak_class, energy)
 
 
 def evaluate_rows(problem: Problem, plan: Plan, costs: KeyCosts, take: np.ndarray) -> Evaluation:

@@ -20,7 +20,7 @@ from perfmodel.engine.networks import Group
 from perfmodel.engine.rows import RECOMPUTE, number, operator_time
 from perfmodel.engine.sections import KeyCosts, cost_keys
 from perfmodel.engine.sizes import Sizes
-from perfmodel.engine.step import PlanGroups, PlanNumbers, StageClass
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass
 from perfmodel.errors import UsageError, nearest
 from perfmodel.parallel.stages import stage_table
 from perfmodel.provenance import Traced, as_traced
@@ -93,6 +93,7 @@ def trace_evaluation(traced: Question) -> tuple[KeyCosts, Evaluation]:
             _trace_group(shared.shard, "shard group"),
             _trace_group(shared.replicas, "replica group"),
             _trace_group(shared.pipeline, "pipeline group"),
+            _trace_group(shared.tensor, "tensor group"),
         ),
         classes,
         costs.sections[0],

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import Sections
-from perfmodel.engine.step import PlanNumbers, StageClass, stage_parameters
+from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric
 
@@ -65,7 +65,7 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
         else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),
         logits=stage.has_head * _logits(problem, plan),
-        communication_buffers=_buffers(problem, plan, sections, parameters),
+        communication_buffers=_buffers(problem, plan, stage, sections, parameters),
         workspace=step.workspace,
         in_flight=in_flight,
     )
@@ -98,20 +98,24 @@ def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
     return memory.logits_bytes(tokens, problem.axes["vocabulary"] / plan.tp, width)
 
 
-def _buffers(problem: Problem, plan: PlanNumbers, sections: Sections, parameters: Numeric) -> Numeric:
-    """Buckets of gradients in flight, gathered layers of ZeRO-3, gradients of ZeRO-2 not yet scattered."""
+def _buffers(
+    problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, parameters: Numeric
+) -> Numeric:
+    """Buckets of gradients in flight, gathered parameters of ZeRO-3, gradients of ZeRO-2 not yet scattered."""
     formats, step, training = problem.formats, problem.machine.step, problem.workload.training
-    gathered = memory.state_bytes(
-        _GATHERED_LAYERS * sections.layer.parameters, formats.weights + formats.gradient_reduction, 1.0
-    )
+    ends = stage.has_embedding * sections.embedding.parameters + stage.has_head * sections.head.parameters
+    live = _GATHERED_LAYERS * sections.layer.parameters + ends
+    gathered = memory.state_bytes(live, formats.weights, 1.0)
+    if not training:
+        return np.where(plan.zero >= 3.0, gathered, 0.0)
+    unreduced = memory.state_bytes(sections.layer.parameters, formats.gradient_reduction, 1.0)
     chunk = memory.state_bytes(
         parameters * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0), formats.state_gradients, 1.0
     )
     bucket = np.where(plan.dp * plan.cp > 1.0, step.gradient_bucket_bytes, 0.0)
     unscattered = np.where(plan.virtual_stages > 1.0, np.maximum(chunk, bucket), bucket)
-    if not training:
-        return np.where(plan.zero >= 3.0, gathered, 0.0)
-    return np.where(plan.zero >= 3.0, gathered + bucket, np.where(plan.zero >= 2.0, unscattered, bucket))
+    whole = np.where(plan.zero >= 2.0, unscattered, bucket)
+    return np.where(plan.zero >= 3.0, gathered + unreduced + bucket, whole)
 
 
 def fullest(footprints: Sequence[Footprint]) -> tuple[Footprint, Numeric]:

@@ -13,7 +13,8 @@ import numpy as np
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
 from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
-from perfmodel.engine.problem import Problem
+from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.stages import stage_sum
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.rules import RuleOutcome, integer_rules, violated
@@ -121,19 +122,28 @@ def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[
     def utilisation(per_token: Numeric) -> Numeric:
         return metrics.model_flop_utilisation(per_token * tokens, step, numbers.devices, peak)
 
-    layer = evaluation.sections.layer
-    stages = sum((one.multiplicity * one.layers for one in evaluation.classes), 0.0)
-    again = numbers.recompute_fraction * stages * layer.recompute_flop * numbers.tp * numbers.cp
-    sequences = tokens / problem.workload.sequence_length
-    repeated = again * sequences / numbers.micro_batch / tokens
+    executed = _executed_flop(evaluation) / tokens
+    variants = {"full_attention": utilisation(flop.full_attention)}
+    if problem.bf16_peak is not None:
+        variants["bf16_peak"] = metrics.model_flop_utilisation(
+            flop.causal * tokens, step, numbers.devices, problem.bf16_peak
+        )
     return {
         "metrics.tokens_per_s": rate,
         "metrics.tokens_per_s_per_device": rate / numbers.devices,
         "metrics.mfu": utilisation(flop.causal),
-        "metrics.hfu": utilisation(flop.causal + repeated),
-        "metrics.mfu_variants.full_attention": utilisation(flop.full_attention),
+        "metrics.hfu": utilisation(executed),
         "metrics.model_flop_per_token": flop.causal,
-    }
+    } | {f"metrics.mfu_variants.{name}": value for name, value in variants.items()}
+
+
+def _executed_flop(evaluation: Evaluation) -> Numeric:
+    """FLOP that the matrix units of all devices execute in a step: recomputation and masked halves included."""
+    numbers, sections = evaluation.numbers, evaluation.sections
+    once = total(one.multiplicity * stage_sum(one, sections, "matrix_flop") for one in evaluation.classes)
+    layers = total(one.multiplicity * one.layers for one in evaluation.classes)
+    again = numbers.recompute_fraction * layers * sections.layer.recompute_flop
+    return (once + again) * numbers.num_microbatches * numbers.tp * numbers.cp * numbers.dp
 
 
 def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Economics:

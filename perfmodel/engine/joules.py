@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel.engine.data_parallel import data_buffers, optimizer_traffic
+from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, link_energy, send_energy
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
-from perfmodel.engine.step import (
-    PlanGroups,
-    PlanNumbers,
-    StageClass,
-    data_buffers,
-    optimizer_traffic,
-    stage_parameters,
-    stage_sum,
-)
-from perfmodel.equations import collectives, energy
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, stage_parameters, stage_sum
+from perfmodel.equations import energy, pipeline
 from perfmodel.units import Numeric
 
 
@@ -74,22 +68,35 @@ def step_energy(
 def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
 ) -> tuple[Numeric, Numeric]:
-    """Energy of the optimizer's traffic and of the data-parallel links, of one device of a stage.
-
-    An all-reduce (ZeRO 0) is a reduce-scatter and an all-gather of the gradients; ZeRO 1 and 2 gather the weights
-    instead; ZeRO 3 gathers them in both passes of every micro-batch and scatters the gradients of each.
-    """
+    """Energy of the optimizer's traffic, and of the data-parallel and pipeline links, of one device of a stage."""
+    sends = _send_energy(problem, plan, groups)
     if not problem.workload.training:
-        return 0.0, 0.0
-    machine = problem.machine
+        return 0.0, sends
     parameters = stage_parameters(stage, sections, plan)
-    moved = energy.movement_energy(optimizer_traffic(problem, plan, parameters), machine.energy.memory_per_byte)
-    buffers, m = data_buffers(problem, plan, parameters), plan.num_microbatches
-    sharded = plan.zero >= 3.0
-    scattered = np.where(sharded, m, buffers.reductions) * buffers.gradients
-    gathered = np.where(sharded, 2.0 * m, 1.0) * np.where(plan.zero >= 1.0, buffers.weights, buffers.gradients)
-    wire = collectives.all_gather_wire(scattered + gathered, groups.data.ranks)
-    return moved, energy.movement_energy(wire, machine.tiers[-1].energy_per_byte)
+    traffic = optimizer_traffic(problem, plan, parameters)
+    moved = energy.movement_energy(traffic, problem.machine.energy.memory_per_byte)
+    return moved, sends + _data_energy(problem, plan, groups, parameters)
+
+
+def _data_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups, parameters: Numeric) -> Numeric:
+    """ZeRO 0 reduces gradients; 1 and 2 scatter them and gather weights; 3 does so in every micro-batch."""
+    tiers, m = problem.machine.tiers, plan.num_microbatches
+    buffers = data_buffers(problem, plan, parameters)
+    reduced = link_energy(ALL_REDUCE, buffers.gradients, groups.data, tiers)
+    state = buffers.reductions * link_energy(REDUCE_SCATTER, buffers.gradients, groups.data, tiers)
+    state = state + link_energy(ALL_GATHER, buffers.weights, groups.data, tiers)
+    sharded = m * link_energy(REDUCE_SCATTER, buffers.gradients, groups.shard, tiers)
+    sharded = sharded + 2.0 * m * link_energy(ALL_GATHER, buffers.weights, groups.shard, tiers)
+    sharded = sharded + link_energy(ALL_REDUCE, buffers.gradients / groups.shard.ranks, groups.replicas, tiers)
+    return np.where(plan.zero >= 3.0, sharded, np.where(plan.zero >= 1.0, state, reduced))
+
+
+def _send_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:
+    tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
+    size = pipeline.pipeline_message_bytes(tokens, problem.axes["hidden"], problem.formats.activations, plan.tp)
+    passes = 2.0 if problem.workload.training else 1.0
+    count = passes * plan.virtual_stages * plan.num_microbatches
+    return count * send_energy(size, groups.pipeline, problem.machine.tiers)
 
 
 def _with_static(

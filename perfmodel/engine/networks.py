@@ -13,7 +13,7 @@ from functools import reduce
 
 import numpy as np
 
-from perfmodel.equations import collectives
+from perfmodel.equations import collectives, energy
 from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
 
@@ -126,6 +126,25 @@ def _across(operation: str, size: Numeric, group: Group, tiers: Sequence[Network
     )
     tree = collectives.transfer_time(outer.base_latency, tree_latency, np.maximum(tree_wire, wire / laps))
     return np.where(group.ranks > 1.0, collectives.multi_node_all_reduce_time(ring, tree), 0.0)
+
+
+def link_energy(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
+    """Energy of one collective on the links of one rank [J]: what it sends inside its domain, and beyond."""
+    inside = collectives.all_gather_wire(size, group.members[0])
+    joules = energy.movement_energy(_LAPS[operation] * inside, tiers[0].energy_per_byte)
+    if len(tiers) == 1:
+        return joules
+    beyond = collectives.all_gather_wire(size, group.ranks / group.members[0]) / group.members[0]
+    return joules + energy.movement_energy(_LAPS[operation] * beyond, tiers[1].energy_per_byte)
+
+
+def send_energy(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
+    """Energy of a transfer between neighbours of a group, on the outermost tier that it crosses [J]."""
+    per_byte = tiers[0].energy_per_byte
+    for level in range(1, len(tiers)):
+        crosses = group.members[level] > group.members[level - 1]
+        per_byte = np.where(crosses, tiers[level].energy_per_byte, per_byte)
+    return np.where(group.ranks > 1.0, energy.movement_energy(size, per_byte), 0.0)
 
 
 def outer_domains(group: Group) -> list[Numeric]:

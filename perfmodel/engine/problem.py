@@ -90,6 +90,7 @@ class Problem:
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
     devices: int = 0  # that the question uses
+    bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
 
     @property
     def layers(self) -> int:

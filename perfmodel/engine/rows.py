@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.composition import Evaluation
+from perfmodel.engine.data_parallel import data_buffers, optimizer_traffic
 from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
@@ -15,8 +16,7 @@ from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, SEND, Group, outer_domains, spanned_tiers
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
-from perfmodel.engine.sections import CommunicationCost, KeyCosts
-from perfmodel.engine.step import data_buffers, data_times, optimizer_traffic
+from perfmodel.engine.sections import CommunicationCost, KeyCosts, stopped_early
 from perfmodel.equations import energy, pipeline, roofline
 from perfmodel.parallel.plan import Plan
 
@@ -40,6 +40,7 @@ def operator_rows(
     """One row per operator and phase, recomputed operators and the optimizer included."""
     counts, recomputed = block_counts(problem), problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, layers = float(plan.recompute_fraction[0]), {block.name for block in problem.graph.blocks}
+    repeated = stopped_early(problem, problem.graph.blocks)
     moved: dict[tuple[str, str], list[CommunicationCost]] = {}
     for one in costs.communication:
         moved.setdefault((operator_path(one.use.block, one.use.operator), one.use.phase), []).append(one)
@@ -50,7 +51,8 @@ def operator_rows(
             _operator_row(path, phase, role, counts[kernels[0].block], kernels, joules, communication, costs.groups)
         )
         if phase == FORWARD and kernels[0].operator in recomputed and kernels[0].block in layers:
-            count = round(fraction * counts[kernels[0].block])
+            share = number(repeated.get((kernels[0].block, kernels[0].operator), 1.0))
+            count = round(fraction * share * counts[kernels[0].block])
             rows.append(_operator_row(path, RECOMPUTE, role, count, kernels, joules, communication, costs.groups))
     if problem.workload.training:
         rows.append(_optimizer_row(problem, plan, evaluation, role))
@@ -110,7 +112,7 @@ def operator_time(kernels: Sequence[Kernel]) -> Any:
 
 
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = number(optimizer_traffic(problem, evaluation.numbers, evaluation.critical.parameters))
+    traffic = number(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.parameters))
     time = number(evaluation.step.optimizer)
     joules = number(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
     return OperatorRow(
@@ -232,27 +234,37 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
 
 
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
-    numbers, step, group = evaluation.numbers, evaluation.step, evaluation.groups.data
+    step = evaluation.step
     exposed, moved = number(step.data), number(step.data) + number(step.data_overlapped)
-    if number(group.ranks) <= 1.0 or moved <= 0.0:
-        return []
-    buffers = data_buffers(problem, numbers, evaluation.critical.parameters)
-    times = data_times(problem, evaluation.groups, buffers)
-    zero = number(numbers.zero)
-    if zero < 1.0:
-        parts = [(ALL_REDUCE, number(buffers.gradients), 1.0, number(times.all_reduce))]
-    else:
-        passes = number(numbers.num_microbatches) if zero >= 3.0 else number(buffers.reductions)
-        gathers = 2.0 * number(numbers.num_microbatches) if zero >= 3.0 else 1.0
-        parts = [
-            (REDUCE_SCATTER, number(buffers.gradients), passes, passes * number(times.reduce_scatter)),
-            (ALL_GATHER, number(buffers.weights), gathers, gathers * number(times.all_gather)),
-        ]
+    parts = [part for part in _data_parts(problem, evaluation) if number(part[1].ranks) > 1.0 and part[4] > 0.0]
     # Exposure is known for the sum; it is shared out in proportion to the time of the parts.
-    whole = sum(part[3] for part in parts)
+    whole = sum(part[4] for part in parts)
     return [
         _communication_row(problem, "data", operation, group, size, count, moved * time / whole, exposed * time / whole)
-        for operation, size, count, time in parts
+        for operation, group, size, count, time in parts
+        if moved > 0.0
+    ]
+
+
+def _data_parts(problem: Problem, evaluation: Evaluation) -> list[tuple[str, Group, float, float, float]]:
+    """Operation, group, buffer, count per step and total time of the data-parallel collectives."""
+    numbers, groups, times = evaluation.numbers, evaluation.groups, evaluation.step.data_times
+    buffers = data_buffers(problem, numbers, evaluation.step.critical.parameters)
+    gradients, weights, zero = number(buffers.gradients), number(buffers.weights), number(numbers.zero)
+    scatter, gather = number(times.reduce_scatter), number(times.all_gather)
+    if zero < 1.0:
+        return [(ALL_REDUCE, groups.data, gradients, 1.0, number(times.all_reduce))]
+    if zero < 3.0:
+        reductions = number(buffers.reductions)
+        return [
+            (REDUCE_SCATTER, groups.data, gradients, reductions, reductions * scatter),
+            (ALL_GATHER, groups.data, weights, 1.0, gather),
+        ]
+    m, shards = number(numbers.num_microbatches), gradients / number(groups.shard.ranks)
+    return [
+        (REDUCE_SCATTER, groups.shard, gradients, m, m * scatter),
+        (ALL_GATHER, groups.shard, weights, 2.0 * m, 2.0 * m * gather),
+        (ALL_REDUCE, groups.replicas, shards, 1.0, number(times.replicas)),
     ]
 
 

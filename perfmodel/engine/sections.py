@@ -7,7 +7,7 @@ attention) are averaged with their counts: stages are taken to hold the same mix
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, cost_kernels
-from perfmodel.engine.networks import ALL_REDUCE, Group, collective_time
+from perfmodel.engine.networks import Group, collective_time, link_energy
 from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import collectives, energy
+from perfmodel.equations import energy
 from perfmodel.parallel.placement import CollectiveUse
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import Block, Matmul
@@ -115,7 +115,7 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
             size = tokens * sizes.local(use.features) * problem.formats.on_the_wire(use.storage)
             group = groups[use.group]
             time = collective_time(use.operation, size, group, problem.machine.tiers)
-            known[key] = size, time, _link_energy(problem, use.operation, size, group)
+            known[key] = size, time, link_energy(use.operation, size, group, problem.machine.tiers)
         size, time, joules = known[key]
         switch = {
             "always": 1.0,
@@ -218,14 +218,14 @@ def _fold(
         [(kernel, energies, weights[kernel.block]) for kernel, energies in costed if kernel.block in weights],
         [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
         recomputed,
-        _stopped_early(problem, blocks) if recomputed else {},
+        stopped_early(problem, [block for block, _ in blocks]) if recomputed else {},
     )
     overhead = problem.machine.step.block_overhead if blocks[0][0] in problem.graph.blocks else 0.0
     again = bool(recomputed)
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
         backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
-        recompute=fold.time(FORWARD, recomputed_only=True) if again else 0.0,
+        recompute=fold.time(FORWARD, recomputed_only=True) + overhead * _share(blocks, recomputed) if again else 0.0,
         tensor_forward=fold.communication("tp", FORWARD),
         tensor_backward=fold.communication("tp", BACKWARD),
         tensor_regather=fold.communication("tp", BACKWARD, regather=True),
@@ -244,10 +244,19 @@ def _fold(
     )
 
 
-def _stopped_early(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> dict[tuple[str, str], Numeric]:
-    """Share of the last matmul of a block that recomputation runs: stacks that stop early do not need its output."""
+def _share(blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> float:
+    """Share of the operators that are recomputed: they are launched again."""
+    names = [operator.name for block, _ in blocks for operator in block.operators]
+    return sum(name in recomputed for name in names) / len(names)
+
+
+def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, str], Numeric]:
+    """Share of the last matmul of a block that recomputation runs: stacks that stop early do not need its output.
+
+    Keys are (block, operator).
+    """
     share = 1.0 - problem.machine.step.early_stop_recompute
-    matmuls = {block.name: [one.name for one in block.operators if isinstance(one, Matmul)] for block, _ in blocks}
+    matmuls = {block.name: [one.name for one in block.operators if isinstance(one, Matmul)] for block in blocks}
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
@@ -288,12 +297,6 @@ def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelE
         call(energy.movement_energy, moved),
     )
     return [KernelEnergy(*one) for one in zip(*parts, strict=True)]
-
-
-def _link_energy(problem: Problem, operation: str, size: Numeric, group: Group) -> Numeric:
-    """Energy of one operation on the innermost links, from the bytes that one rank sends."""
-    wire = collectives.all_reduce_wire if operation == ALL_REDUCE else collectives.all_gather_wire
-    return energy.movement_energy(wire(size, group.ranks), problem.machine.tiers[0].energy_per_byte)
 
 
 def _energies(fold: _Fold) -> dict[str, Numeric]:

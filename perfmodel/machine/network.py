@@ -104,4 +104,8 @@ def _pair_bandwidth(tier: TierSpec, levels: Levels, ledger: Ledger, *, scale_up:
     if not scale_up:
         return None
     pair = tier.pair_bandwidth or levels.accelerator.scale_up.pair_bandwidth
-    return None if pair is None else ledger.take(f"tiers.{tier.name}.pair_bandwidth", pair)
+    everything = tier.bandwidth or levels.accelerator.scale_up.bandwidth
+    # A switch gives a pair all links: no limit of its own, so that a swept bandwidth is not held back by it.
+    if pair is None or (everything is not None and pair.value >= everything.value):
+        return None
+    return ledger.take(f"tiers.{tier.name}.pair_bandwidth", pair)

@@ -1,0 +1,158 @@
+"""Data parallelism: what is reduced and gathered once per step, and the gathers of every layer under ZeRO 3.
+
+ZeRO 0 reduces all gradients once; ZeRO 1 scatters them and gathers the weights; ZeRO 2 scatters once per
+group of micro-batches (``equations.training.gradient_reductions``); ZeRO 3 gathers parameters in both passes
+of every micro-batch, scatters its gradients, and reduces them once over the replicas of hybrid sharding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, collective_time, plain
+from perfmodel.engine.problem import Problem
+from perfmodel.engine.sections import SectionCosts, Sections
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime
+from perfmodel.equations import memory, optimizer, overlap, training
+from perfmodel.units import Numeric
+
+
+@dataclass(frozen=True)
+class DataBuffers:
+    """What data parallelism moves per step for one device: full buffers [B], and how often gradients are reduced."""
+
+    gradients: Numeric
+    weights: Numeric
+    reductions: Numeric
+
+
+@dataclass(frozen=True)
+class DataTimes:
+    """Time of one data-parallel collective of each kind."""
+
+    all_reduce: Numeric = 0.0
+    reduce_scatter: Numeric = 0.0
+    all_gather: Numeric = 0.0
+    replicas: Numeric = 0.0  # all-reduce of the shards over the replicas of hybrid sharding
+
+
+@dataclass(frozen=True)
+class DataTraffic:
+    """Communication of a step outside the micro-batches: exposed and overlapped time, and what it is made of."""
+
+    exposed: Numeric
+    overlapped: Numeric
+    times: DataTimes
+
+
+def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> DataBuffers:
+    """Buffers of a stage with ``parameters`` local parameters."""
+    gradients = memory.state_bytes(parameters, problem.formats.gradient_reduction, 1.0)
+    weights = memory.state_bytes(parameters, problem.formats.weights, 1.0)
+    deferred = training.gradient_reductions(plan.num_microbatches, plan.pp, plan.virtual_stages)
+    return DataBuffers(gradients, weights, np.where(plan.zero >= 2.0, deferred, 1.0))
+
+
+def _data_times(problem: Problem, groups: PlanGroups, buffers: DataBuffers) -> DataTimes:
+    tiers = problem.machine.tiers
+    return DataTimes(
+        collective_time(ALL_REDUCE, buffers.gradients, groups.data, tiers),
+        collective_time(REDUCE_SCATTER, buffers.gradients, groups.data, tiers),
+        collective_time(ALL_GATHER, buffers.weights, groups.data, tiers),
+        collective_time(ALL_REDUCE, buffers.gradients / groups.shard.ranks, groups.replicas, tiers),
+    )
+
+
+def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst: StageTime) -> DataTraffic:
+    """Gradient reduction and weight gathering of a step, hidden behind micro-batches of the stage ``worst``.
+
+    A reduction hides behind the backward passes of the micro-batches that it gathers up: one, or a whole group
+    under ZeRO 2 with an interleaved schedule.
+    """
+    if not problem.workload.training:
+        return DataTraffic(0.0, 0.0, DataTimes())
+    step, buffers = problem.machine.step, data_buffers(problem, plan, worst.parameters)
+    times, exposed_share = _data_times(problem, groups, buffers), step.data_exposed
+    window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
+    grouped = np.where(plan.zero >= 2.0, plan.num_microbatches / buffers.reductions, 1.0)
+    scattered = buffers.reductions * overlap.exposed_time(times.reduce_scatter, exposed_share, grouped * window)
+    gathered = overlap.exposed_time(times.all_gather, exposed_share, forward_window)
+    reduced = overlap.exposed_time(times.all_reduce, exposed_share, window)
+    replicated = overlap.exposed_time(times.replicas, exposed_share, window)
+    sharded_time = buffers.reductions * times.reduce_scatter + times.all_gather
+    exposed = _by_zero(plan, reduced, scattered + gathered, replicated)
+    moved = _by_zero(plan, times.all_reduce, sharded_time, times.replicas)
+    return DataTraffic(exposed, moved - exposed, times)
+
+
+def _by_zero(plan: PlanNumbers, replicated: Numeric, sharded_state: Numeric, sharded_parameters: Numeric) -> Numeric:
+    """The value of ZeRO 0, of ZeRO 1 and 2, or of ZeRO 3."""
+    return np.where(plan.zero >= 3.0, sharded_parameters, np.where(plan.zero >= 1.0, sharded_state, replicated))
+
+
+@dataclass(frozen=True)
+class GatherTime:
+    """ZeRO 3 on one micro-batch of a stage (or of one occurrence of a section)."""
+
+    forward: Numeric = 0.0
+    backward: Numeric = 0.0
+    overlapped: Numeric = 0.0
+
+
+def gather_time(
+    problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
+) -> GatherTime:
+    """Exposed time of the parameter gathers and gradient scatters of ZeRO 3, over what the stage holds.
+
+    Zero for plans that do not shard parameters.
+    """
+    if not np.any(plain(plan.zero) >= 3):
+        return GatherTime()
+    held = ((stage.layers, sections.layer), (stage.has_embedding, sections.embedding), (stage.has_head, sections.head))
+    parts = [
+        (np.where(plan.zero >= 3.0, count, 0.0), _section_gather(problem, plan, groups, one)) for count, one in held
+    ]
+    return GatherTime(
+        forward=sum(count * one.forward for count, one in parts),
+        backward=sum(count * one.backward for count, one in parts),
+        overlapped=sum(count * one.overlapped for count, one in parts),
+    )
+
+
+def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, section: SectionCosts) -> GatherTime:
+    step, tiers = problem.machine.step, problem.machine.tiers
+    weights = memory.state_bytes(section.parameters, problem.formats.weights, 1.0)
+    gradients = memory.state_bytes(section.parameters, problem.formats.gradient_reduction, 1.0)
+    gather = collective_time(ALL_GATHER, weights, groups.shard, tiers)
+    scatter = collective_time(REDUCE_SCATTER, gradients, groups.shard, tiers) if problem.workload.training else 0.0
+    again = gather if problem.workload.training else 0.0
+    forward = section.forward + step.tensor_exposed * section.tensor_forward
+    backward = section.backward + step.tensor_exposed * section.tensor_backward
+    backward = backward + plan.recompute_fraction * section.recompute
+    forward_exposed = overlap.gathered_layer_time(forward, gather, step.data_exposed) - forward
+    backward_exposed = overlap.gathered_layer_time(backward, again + scatter, step.data_exposed) - backward
+    overlapped = np.maximum(gather + again + scatter - forward_exposed - backward_exposed, 0.0)
+    return GatherTime(forward_exposed, backward_exposed, overlapped)
+
+
+def optimizer_time(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Numeric:
+    """Time of the optimizer step of one device [s]."""
+    if not problem.workload.training:
+        return 0.0
+    machine = problem.machine
+    traffic = optimizer_traffic(problem, plan, parameters)
+    return optimizer.optimizer_time(
+        traffic, machine.memory_bandwidth, machine.elementwise["optimizer"].bandwidth_fraction
+    )
+
+
+def optimizer_traffic(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Numeric:
+    """Bytes that the optimizer step moves on one device."""
+    formats = problem.formats
+    state = training.state_traffic_per_parameter(
+        formats.state_gradients, formats.state_master, formats.state_moments, formats.weights
+    )
+    owned = parameters / np.where(plan.zero >= 1.0, plan.dp_shard * plan.cp, 1.0)
+    return optimizer.optimizer_traffic(owned, state, problem.machine.step.optimizer_traffic_factor)

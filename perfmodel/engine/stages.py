@@ -1,0 +1,98 @@
+"""Plans and stages as the composition sees them: floats, process groups, and the times of a stage and a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.engine.networks import Group
+from perfmodel.engine.sections import Sections
+from perfmodel.units import Numeric
+
+
+@dataclass(frozen=True)
+class PlanNumbers:
+    """The plan columns as floats: the boundary between integers and equations."""
+
+    tp: Numeric
+    cp: Numeric
+    pp: Numeric
+    dp: Numeric
+    dp_shard: Numeric
+    virtual_stages: Numeric
+    micro_batch: Numeric
+    num_microbatches: Numeric
+    sequence_parallel: Numeric
+    zero: Numeric
+    recompute_fraction: Numeric
+    devices: Numeric
+
+
+@dataclass(frozen=True)
+class StageClass:
+    """One class of pipeline stages (see ``perfmodel.parallel.stages``), as floats."""
+
+    name: str
+    layers: Numeric
+    has_embedding: Numeric
+    has_head: Numeric
+    position: Numeric
+    multiplicity: Numeric
+
+
+@dataclass(frozen=True)
+class PlanGroups:
+    """The process groups that depend on the whole plan."""
+
+    data: Group  # dp x cp: gradients and optimizer state
+    shard: Group  # dp_shard x cp: parameters of ZeRO-3
+    replicas: Group  # dp_replicate: gradients of hybrid sharding
+    pipeline: Group
+    tensor: Group
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Exposed time of one micro-batch on one class of stages, in seconds, and the work of the stage."""
+
+    forward: Numeric
+    backward: Numeric
+    recompute: Numeric
+    tensor: Numeric
+    context: Numeric
+    pipeline: Numeric
+    gather_forward: Numeric  # ZeRO-3 parameter gathers
+    gather_backward: Numeric  # ZeRO-3 parameter gathers and gradient scatters
+    tensor_overlapped: Numeric
+    context_overlapped: Numeric
+    pipeline_overlapped: Numeric
+    gather_overlapped: Numeric
+    forward_pass: Numeric  # forward with its exposed communication
+    parameters: Numeric
+
+    @property
+    def total(self) -> Numeric:
+        return self.forward + self.backward + self.recompute + self.tensor + self.context + self.pipeline + self.gather
+
+    @property
+    def gather(self) -> Numeric:
+        return self.gather_forward + self.gather_backward
+
+    @property
+    def backward_pass(self) -> Numeric:
+        return self.total - self.forward_pass
+
+
+def stage_sum(stage: StageClass, sections: Sections, field: str) -> Numeric:
+    """A section field summed over what the stage holds."""
+    layer, embedding, head = (
+        getattr(section, field) for section in (sections.layer, sections.embedding, sections.head)
+    )
+    return stage.layers * layer + stage.has_embedding * embedding + stage.has_head * head
+
+
+def stage_parameters(stage: StageClass, sections: Sections, plan: PlanNumbers) -> Numeric:
+    """Local parameters of a stage; tied weights have a copy of their own on the last of several stages."""
+    tied = stage_sum(stage, sections, "tied_parameters")
+    return stage_sum(stage, sections, "parameters") + np.where(plan.pp > 1.0, tied, 0.0)
