@@ -12,7 +12,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.explain import explain_question
 from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
-from perfmodel.engine.result import Deferred, PublishedRow, Result
+from perfmodel.engine.result import Deferred, DeferredRows, PublishedRow, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
 from perfmodel.engine.sections import KeyCosts
 from perfmodel.engine.uncertainty import intervals
@@ -68,10 +68,10 @@ def _assemble(
         **{part: dict.fromkeys(keys) | tree.get(part, {}) for part, keys in _ALWAYS.items()},
         metrics=tree["metrics"],
         uncertainty=Deferred(lambda: intervals(question, plain)),
-        operators=operator_rows(problem, plan, costs, evaluation, role),
-        communication=communication_rows(problem, plan, costs, evaluation),
-        stages=stage_rows(evaluation),
-        waterfall=waterfall(problem, costs, evaluation),
+        operators=DeferredRows(lambda: operator_rows(problem, plan, costs, evaluation, role)),
+        communication=DeferredRows(lambda: communication_rows(problem, plan, costs, evaluation)),
+        stages=DeferredRows(lambda: stage_rows(evaluation)),
+        waterfall=DeferredRows(lambda: waterfall(problem, costs, evaluation)),
         published=_published(resolved, plain),
         inputs=question.inputs,
         roofs=_roofs(question),

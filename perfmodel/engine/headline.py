@@ -124,10 +124,10 @@ def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[
 
     executed = _executed_flop(evaluation) / tokens
     variants = {"full_attention": utilisation(flop.full_attention)}
-    if problem.bf16_peak is not None:
-        variants["bf16_peak"] = metrics.model_flop_utilisation(
-            flop.causal * tokens, step, numbers.devices, problem.bf16_peak
-        )
+    known = problem.machine.matmul.get("bf16")
+    bf16_peak = problem.bf16_peak if known is None else known.peak
+    if bf16_peak is not None:
+        variants["bf16_peak"] = metrics.model_flop_utilisation(flop.causal * tokens, step, numbers.devices, bf16_peak)
     return {
         "metrics.tokens_per_s": rate,
         "metrics.tokens_per_s_per_device": rate / numbers.devices,

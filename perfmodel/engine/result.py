@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from perfmodel.provenance import Sourced
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "perfmodel.result/1"
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,27 @@ class Deferred(Mapping[str, Any]):
         return len(self._content)
 
 
+class DeferredRows(Sequence[_Row]):
+    """Rows that are made when they are first looked at."""
+
+    def __init__(self, compute: Callable[[], Sequence[_Row]]) -> None:
+        self._compute = compute
+
+    @functools.cached_property
+    def _rows(self) -> tuple[_Row, ...]:
+        return tuple(self._compute())
+
+    @overload
+    def __getitem__(self, index: int) -> _Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_Row]: ...
+    def __getitem__(self, index: int | slice) -> _Row | Sequence[_Row]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 @dataclass(frozen=True)
 class Result:
     """See the interface page, section 3, for the meaning of every key."""
@@ -142,10 +164,10 @@ class Result:
     run: Mapping[str, Any]
     metrics: Mapping[str, Any]
     uncertainty: Mapping[str, Mapping[str, Any]]
-    operators: tuple[OperatorRow, ...]
-    communication: tuple[CommunicationRow, ...]
-    stages: tuple[StageRow, ...]
-    waterfall: tuple[CauseRow, ...]
+    operators: Sequence[OperatorRow]
+    communication: Sequence[CommunicationRow]
+    stages: Sequence[StageRow]
+    waterfall: Sequence[CauseRow]
     published: tuple[PublishedRow, ...]
     inputs: tuple[Sourced, ...]  # every input number that was used
     roofs: Mapping[str, Any]  # {"peaks": {dtype: FLOP/s}, "bandwidths": {level: B/s}} for the roofline figure

@@ -225,7 +225,9 @@ def _fold(
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
         backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
-        recompute=fold.time(FORWARD, recomputed_only=True) + overhead * _share(blocks, recomputed) if again else 0.0,
+        recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
+        if again
+        else 0.0,
         tensor_forward=fold.communication("tp", FORWARD),
         tensor_backward=fold.communication("tp", BACKWARD),
         tensor_regather=fold.communication("tp", BACKWARD, regather=True),
@@ -244,10 +246,10 @@ def _fold(
     )
 
 
-def _share(blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> float:
-    """Share of the operators that are recomputed: they are launched again."""
+def _launched_again(overhead: Numeric, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> Numeric:
+    """Launch overhead of a recomputation: that of a pass, for the share of the operators that run again."""
     names = [operator.name for block, _ in blocks for operator in block.operators]
-    return sum(name in recomputed for name in names) / len(names)
+    return overhead * float(sum(name in recomputed for name in names)) / float(len(names))
 
 
 def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, str], Numeric]:
