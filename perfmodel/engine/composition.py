@@ -18,7 +18,7 @@ from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import KeyCosts, Sections, cost_keys, gather
 from perfmodel.engine.sizes import Sizes
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime
-from perfmodel.engine.step import StepTime, stage_time, step_time
+from perfmodel.engine.step import StepTime, stage_time, stage_transfers, step_time
 from perfmodel.parallel.mesh import flattened_members, group_strides, mesh_sizes, tier_members
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.stages import StageTable, stage_table
@@ -182,7 +182,8 @@ def compose(
     problem: Problem, numbers: PlanNumbers, groups: PlanGroups, classes: tuple[StageClass, ...], sections: Sections
 ) -> Evaluation:
     """Compose time, memory and energy of plans (or of one traced plan)."""
-    times = tuple(stage_time(problem, numbers, groups, one, sections) for one in classes)
+    transfers = stage_transfers(problem, numbers, groups, sections)
+    times = tuple(stage_time(problem, numbers, transfers, one, sections) for one in classes)
     step = step_time(problem, numbers, groups, classes, times)
     footprints = tuple(stage_footprint(problem, numbers, one, sections) for one in classes)
     peak, peak_class = fullest(footprints)

@@ -7,14 +7,14 @@ of every micro-batch, scatters its gradients, and reduces them once over the rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, collective_time, plain
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import SectionCosts, Sections
-from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, stage_sum
 from perfmodel.equations import memory, optimizer, overlap, training
 from perfmodel.units import Numeric
 
@@ -101,24 +101,29 @@ class GatherTime:
     overlapped: Numeric = 0.0
 
 
-def gather_time(
-    problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
-) -> GatherTime:
-    """Exposed time of the parameter gathers and gradient scatters of ZeRO 3, over what the stage holds.
+@dataclass(frozen=True)
+class SectionGathers:
+    """ZeRO 3 on one occurrence of each section; the same for all stages."""
+
+    embedding: GatherTime = GatherTime()
+    layer: GatherTime = GatherTime()
+    head: GatherTime = GatherTime()
+
+
+def section_gathers(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sections: Sections) -> SectionGathers:
+    """Exposed time of the parameter gathers and gradient scatters of ZeRO 3, per section and micro-batch.
 
     Zero for plans that do not shard parameters.
     """
     if not np.any(plain(plan.zero) >= 3):
-        return GatherTime()
-    held = ((stage.layers, sections.layer), (stage.has_embedding, sections.embedding), (stage.has_head, sections.head))
-    parts = [
-        (np.where(plan.zero >= 3.0, count, 0.0), _section_gather(problem, plan, groups, one)) for count, one in held
-    ]
-    return GatherTime(
-        forward=sum(count * one.forward for count, one in parts),
-        backward=sum(count * one.backward for count, one in parts),
-        overlapped=sum(count * one.overlapped for count, one in parts),
-    )
+        return SectionGathers()
+    held = (sections.embedding, sections.layer, sections.head)
+    return SectionGathers(*(_section_gather(problem, plan, groups, one) for one in held))
+
+
+def gather_time(stage: StageClass, gathers: SectionGathers) -> GatherTime:
+    """The gathers of what a stage holds."""
+    return GatherTime(*(stage_sum(stage, gathers, item.name) for item in fields(GatherTime)))
 
 
 def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, section: SectionCosts) -> GatherTime:
@@ -134,7 +139,8 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
     forward_exposed = overlap.gathered_layer_time(forward, gather, step.data_exposed) - forward
     backward_exposed = overlap.gathered_layer_time(backward, again + scatter, step.data_exposed) - backward
     overlapped = np.maximum(gather + again + scatter - forward_exposed - backward_exposed, 0.0)
-    return GatherTime(forward_exposed, backward_exposed, overlapped)
+    sharded = np.where(plan.zero >= 3.0, 1.0, 0.0)
+    return GatherTime(sharded * forward_exposed, sharded * backward_exposed, sharded * overlapped)
 
 
 def optimizer_time(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Numeric:

@@ -54,13 +54,14 @@ def step_energy(
     layers = total(one.multiplicity * one.layers for one in classes)
     again = replicas * m * fraction * layers
     updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in classes]
+    sends = replicas * plan.pp * _send_energy(problem, plan, groups)
     dynamic = {
         "compute": over_stages("matrix_energy") + again * sections.layer.recompute_matrix_energy,
         "vector": over_stages("vector_energy") + again * sections.layer.recompute_vector_energy,
         "memory": over_stages("memory_energy")
         + again * sections.layer.recompute_memory_energy
         + total(count * moved for count, (moved, _) in updates),
-        "links": over_stages("link_energy") + total(count * sent for count, (_, sent) in updates),
+        "links": over_stages("link_energy") + sends + total(count * sent for count, (_, sent) in updates),
     }
     return _with_static(problem, plan, dynamic, step, numbers.power_usage_effectiveness)
 
@@ -68,14 +69,13 @@ def step_energy(
 def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
 ) -> tuple[Numeric, Numeric]:
-    """Energy of the optimizer's traffic, and of the data-parallel and pipeline links, of one device of a stage."""
-    sends = _send_energy(problem, plan, groups)
+    """Energy of the optimizer's traffic and of the data-parallel links of one device of a stage."""
     if not problem.workload.training:
-        return 0.0, sends
+        return 0.0, 0.0
     parameters = stage_parameters(stage, sections, plan)
     traffic = optimizer_traffic(problem, plan, parameters)
     moved = energy.movement_energy(traffic, problem.machine.energy.memory_per_byte)
-    return moved, sends + _data_energy(problem, plan, groups, parameters)
+    return moved, _data_energy(problem, plan, groups, parameters)
 
 
 def _data_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups, parameters: Numeric) -> Numeric:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,8 +85,19 @@ class StageTime:
         return self.total - self.forward_pass
 
 
-def stage_sum(stage: StageClass, sections: Sections, field: str) -> Numeric:
-    """A section field summed over what the stage holds."""
+class PerSection(Protocol):
+    """Something with one value per section of a model, such as :class:`~perfmodel.engine.sections.Sections`."""
+
+    @property
+    def embedding(self) -> Any: ...
+    @property
+    def layer(self) -> Any: ...
+    @property
+    def head(self) -> Any: ...
+
+
+def stage_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
+    """A field of the sections summed over what the stage holds."""
     layer, embedding, head = (
         getattr(section, field) for section in (sections.layer, sections.embedding, sections.head)
     )

@@ -11,7 +11,14 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from perfmodel.engine.data_parallel import DataTimes, data_parallel, gather_time, optimizer_time
+from perfmodel.engine.data_parallel import (
+    DataTimes,
+    SectionGathers,
+    data_parallel,
+    gather_time,
+    optimizer_time,
+    section_gathers,
+)
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
 from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.sections import Sections
@@ -50,8 +57,21 @@ class StepTime:
     data_times: DataTimes
 
 
+@dataclass(frozen=True)
+class Transfers:
+    """What every stage does beside its operators, per micro-batch: the same for all stages."""
+
+    sends: Numeric
+    gathers: SectionGathers
+
+
+def stage_transfers(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sections: Sections) -> Transfers:
+    """Transfers between stages, and the gathers of ZeRO 3 per section."""
+    return Transfers(_sends(problem, plan, groups), section_gathers(problem, plan, groups, sections))
+
+
 def stage_time(
-    problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
+    problem: Problem, plan: PlanNumbers, transfers: Transfers, stage: StageClass, sections: Sections
 ) -> StageTime:
     """Time of one micro-batch on a stage."""
     step, fraction = problem.machine.step, plan.recompute_fraction
@@ -71,9 +91,8 @@ def stage_time(
         + stage_sum(stage, sections, "context_backward")
         + fraction * stage.layers * sections.layer.context_recompute
     )
-    sends = _sends(problem, plan, groups)
+    sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     forward_pass = forward + step.tensor_exposed * tensor_forward + step.context_exposed * context_forward
-    gathers = gather_time(problem, plan, groups, stage, sections)
     times = StageTime(
         forward=forward,
         backward=backward,
