@@ -12,7 +12,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.explain import explain_question
 from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
-from perfmodel.engine.result import Deferred, DeferredRows, PublishedRow, Result
+from perfmodel.engine.result import OPTIONAL_KEYS, PLAN_COUNTS, Deferred, DeferredRows, PublishedRow, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
 from perfmodel.engine.sections import KeyCosts
 from perfmodel.engine.uncertainty import intervals
@@ -20,12 +20,6 @@ from perfmodel.engine.warn import warnings_of
 from perfmodel.specs.resolve import ResolvedScenario
 
 ROLE = {"training": "train", "fine-tuning": "train", "forward": "forward"}
-#: Keys that exist in every result, null where they do not apply.
-_ALWAYS: Mapping[str, tuple[str, ...]] = {
-    "money": ("per_step_usd", "per_million_tokens_usd"),
-    "carbon": ("per_step_kg",),
-    "run": ("tokens", "days", "device_hours", "goodput", "checkpoint_interval_s", "energy_kwh", "usd", "kg_co2e"),
-}
 
 
 def evaluate(resolved: ResolvedScenario) -> Result:
@@ -65,7 +59,7 @@ def _assemble(
         time=tree["time"],
         memory=_memory(tree["memory"], evaluation),
         energy=tree["energy"],
-        **{part: dict.fromkeys(keys) | tree.get(part, {}) for part, keys in _ALWAYS.items()},
+        **{part: dict.fromkeys(keys) | tree.get(part, {}) for part, keys in OPTIONAL_KEYS.items()},
         metrics=tree["metrics"],
         uncertainty=Deferred(lambda: intervals(question, plain)),
         operators=DeferredRows(lambda: operator_rows(problem, plan, costs, evaluation, role)),
@@ -107,25 +101,10 @@ def _memory(tree: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
 
 def _plan_summary(question: Question, role: str) -> dict[str, Any]:
     plan = question.plan
-    names = (
-        "devices",
-        "tp",
-        "cp",
-        "pp",
-        "dp",
-        "dp_replicate",
-        "dp_shard",
-        "ep",
-        "etp",
-        "micro_batch",
-        "num_microbatches",
-        "virtual_stages",
-        "zero",
-    )
     return {
         "role": role,
         "pool": "default",
-        **{name: int(getattr(plan, name)[0]) for name in names},
+        **{name: int(getattr(plan, name)[0]) for name in PLAN_COUNTS},
         "sequence_parallel": bool(plan.sequence_parallel[0]),
         "recompute": plan.recompute_policies[int(plan.recompute[0])],
         "recompute_fraction": float(plan.recompute_fraction[0]),

@@ -19,6 +19,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "perfmodel.result/1"
+#: Whole numbers that a plan is described by in ``plans``.
+PLAN_COUNTS = (
+    "devices",
+    "tp",
+    "cp",
+    "pp",
+    "dp",
+    "dp_replicate",
+    "dp_shard",
+    "ep",
+    "etp",
+    "micro_batch",
+    "num_microbatches",
+    "virtual_stages",
+    "zero",
+)
+#: Keys that are always there, null where they do not apply.
+OPTIONAL_KEYS: Mapping[str, tuple[str, ...]] = {
+    "money": ("per_step_usd", "per_million_tokens_usd"),
+    "carbon": ("per_step_kg",),
+    "run": ("tokens", "days", "device_hours", "goodput", "checkpoint_interval_s", "energy_kwh", "usd", "kg_co2e"),
+}
 _Row = TypeVar("_Row")
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from perfmodel.engine.headline import ENERGY_PARTS, MEMORY_PARTS
 from perfmodel.engine.result import (
+    OPTIONAL_KEYS,
+    PLAN_COUNTS,
     SCHEMA,
     CauseRow,
     CommunicationRow,
@@ -34,31 +36,6 @@ _TIME_PARTS = (
     "pipeline_bubble_s",
     "optimizer_s",
     "overhead_s",
-)
-_PLAN_COUNTS = (
-    "devices",
-    "tp",
-    "cp",
-    "pp",
-    "dp",
-    "dp_replicate",
-    "dp_shard",
-    "ep",
-    "etp",
-    "micro_batch",
-    "num_microbatches",
-    "virtual_stages",
-    "zero",
-)
-_RUN_KEYS = (
-    "tokens",
-    "days",
-    "device_hours",
-    "goodput",
-    "checkpoint_interval_s",
-    "energy_kwh",
-    "usd",
-    "kg_co2e",
 )
 
 
@@ -90,7 +67,8 @@ def result_schema() -> dict[str, Any]:
 def _numbers() -> dict[str, Any]:
     interval = _object({"p10": _NUMBER, "p50": _NUMBER, "p90": _NUMBER, "basis": _TEXT})
     memory = dict.fromkeys((*MEMORY_PARTS, "kv_cache_bytes"), _NUMBER)
-    return {
+    optional = {part: _object(dict.fromkeys(keys, _OPTIONAL)) for part, keys in OPTIONAL_KEYS.items()}
+    return optional | {
         "time": _object(
             {
                 "step_s": _NUMBER,
@@ -105,9 +83,6 @@ def _numbers() -> dict[str, Any]:
             dict.fromkeys(("per_step_j", "per_token_j", "average_power_w", "peak_power_w"), _NUMBER)
             | {"breakdown": _object(dict.fromkeys(ENERGY_PARTS, _NUMBER))}
         ),
-        "money": _object(dict.fromkeys(("per_step_usd", "per_million_tokens_usd"), _OPTIONAL)),
-        "carbon": _object({"per_step_kg": _OPTIONAL}),
-        "run": _object(dict.fromkeys(_RUN_KEYS, _OPTIONAL)),
         "metrics": _object(
             dict.fromkeys(("tokens_per_s", "tokens_per_s_per_device", "mfu", "hfu", "model_flop_per_token"), _NUMBER)
             | {"mfu_variants": {"type": "object", "additionalProperties": _NUMBER}}
@@ -130,7 +105,7 @@ def _rows() -> dict[str, Any]:
 
 
 def _plan() -> dict[str, Any]:
-    counts: dict[str, Any] = dict.fromkeys(_PLAN_COUNTS, _WHOLE)
+    counts: dict[str, Any] = dict.fromkeys(PLAN_COUNTS, _WHOLE)
     texts: dict[str, Any] = dict.fromkeys(("role", "pool", "recompute", "schedule"), _TEXT)
     return _object(counts | texts)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfmodel.engine.result import Result
+from perfmodel.files import write_whole
 from perfmodel.report import content
 from perfmodel.report.assumptions import assumptions_section
 from perfmodel.report.display import is_number, key_quantity, label_of_key, signed_percent, unbroken
-from perfmodel.report.files import write_whole
 from perfmodel.report.html_parts import figure_html, list_html, table_html, text
 from perfmodel.report.page_style import SCRIPT, STYLE
 from perfmodel.report.sentence import answer_sentence, confidence, interval_of, memory_of_capacity

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel.engine.result import Result
+from perfmodel.files import write_whole
 from perfmodel.parallel.schedule import FORWARD, Event, Timeline
 from perfmodel.report.display import clean, is_number, label_of_key
-from perfmodel.report.files import write_whole
 from perfmodel.report.sentence import answer_sentence, positive
 from perfmodel.report.timeline import replayed
 

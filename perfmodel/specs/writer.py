@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from perfmodel.errors import SpecError, UsageError
+from perfmodel.errors import SpecError
+from perfmodel.files import write_whole
 from perfmodel.specs.plain import is_list, is_mapping
 from perfmodel.specs.quantities import SpecModel
 from perfmodel.specs.yaml_reader import resolve_scalar
@@ -141,31 +140,6 @@ def _scalar(value: Any) -> str:
     return f'"{"".join(escaped)}"'
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a temporary file in the same folder takes its name.
-
-    Raises
-    ------
-    UsageError
-        The folder cannot be written to.
-    """
-    handle, temporary = -1, ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
 def save(path: Path, spec: SpecModel | Mapping[str, Any], comment: str = "") -> None:
     """Write a spec (or the plain mapping of one) as YAML, with a comment at its top.
 
@@ -176,4 +150,4 @@ def save(path: Path, spec: SpecModel | Mapping[str, Any], comment: str = "") -> 
     """
     data = to_data(spec) if isinstance(spec, SpecModel) else spec
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    write_text(path, head + to_yaml(data))
+    write_whole(path, head + to_yaml(data))

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from perfmodel.errors import UsageError
+from perfmodel.files import write_whole
 from perfmodel.report import to_html_fragment, write_report
-from perfmodel.report.files import write_whole
 from perfmodel.report.page import render_page
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -219,8 +220,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_missing_folder_is_an_error_of_the_system(tmp_path, result):
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_folder_is_an_error_for_people(tmp_path, result):
+    with pytest.raises(UsageError, match="No such file or directory"):
         write_report(result, tmp_path / "nowhere" / "report.html")
 
 

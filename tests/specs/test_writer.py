@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfmodel import files
 from perfmodel.errors import SpecError, UsageError
-from perfmodel.specs import writer
+from perfmodel.files import write_whole
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.resolve import load_scenario
 from perfmodel.specs.templates import template, template_kinds
-from perfmodel.specs.writer import save, to_data, to_yaml, write_text
+from perfmodel.specs.writer import save, to_data, to_yaml
 from perfmodel.specs.yaml_reader import read_text
 
 TEXTS = st.one_of(
@@ -101,22 +102,22 @@ def test_what_is_not_plain_is_refused() -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.yaml"
-    write_text(path, "old\n")
+    write_whole(path, "old\n")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writer.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UsageError, match="cannot be written: No space left"):
-        write_text(path, "new\n")
+        write_whole(path, "new\n")
     assert path.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UsageError, match="cannot be written"):
-        write_text(tmp_path / "absent" / "f.yaml", "x")
+        write_whole(tmp_path / "absent" / "f.yaml", "x")
 
 
 def test_a_written_file_may_be_read_by_others(tmp_path: Path) -> None:
-    write_text(tmp_path / "f.yaml", "x\n")
+    write_whole(tmp_path / "f.yaml", "x\n")
     plain = tmp_path / "plain"
     plain.write_text("x\n")
     assert stat.S_IMODE((tmp_path / "f.yaml").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
