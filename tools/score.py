@@ -128,7 +128,7 @@ def one_node(catalogue: Catalogue, accelerator: str) -> Machine:
         "kind": "scenario",
         "name": accelerator,
         "model": "llama-3.1-8b",
-        "software": "megatron-core",
+        "software": "megatron-lm-2022",  # no kernel numbers of its own: those of the accelerator remain
         "numerics": "bf16-mixed",
         "workload": {"kind": "training", "sequence_length": 8192, "global_batch": size},
         "cluster": {"accelerator": accelerator, "devices": size, "devices_per_node": size, "tiers": [tier]},

@@ -139,8 +139,9 @@ def test_capacities_are_those_the_driver_reports() -> None:
 
 #: Variants with a lower power limit: their peak is that of the chip, which the limit does not let it reach.
 LIMITED = {"h100-sxm-96gb-500w"}
-#: Where the energy was measured at the power limit: the fraction of the peak that an H200 reaches there.
+#: Where the energy was measured at the power limit: the fraction of the peak that an H200 or H100 reaches there.
 POWER_LIMITED_FRACTION = {"bf16": 0.71, "fp16": 0.71, "fp8": 0.60}
+MEASURED_AT_THE_LIMIT = {"perfmodel-power-measurement", "perfmodel-h100-measurement"}
 
 
 @pytest.mark.parametrize("name", ACCELERATORS)
@@ -149,7 +150,7 @@ def test_energy_per_operation_fits_into_the_rated_power(name: str) -> None:
     if name in LIMITED:
         return
     for data_type, energy in spec.energy.matrix.items():
-        reached = POWER_LIMITED_FRACTION[data_type] if energy.source == "perfmodel-power-measurement" else 1.0
+        reached = POWER_LIMITED_FRACTION[data_type] if energy.source in MEASURED_AT_THE_LIMIT else 1.0
         power = reached * energy.value * spec.compute.matrix[data_type].peak.value
         idle = spec.power.idle.value if spec.power.idle is not None else 0.0
         assert 0.3 * spec.power.tdp.value <= power <= 1.05 * (spec.power.tdp.value - idle), data_type
