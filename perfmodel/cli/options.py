@@ -24,6 +24,10 @@ class TextFormat(StrEnum):
     JSON = "json"
 
 
+def _file_or_standard_output(value: Path | None) -> Path | None:
+    return None if value == Path("-") else value
+
+
 Scenario = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario file or the name of a shipped scenario.")]
 Scenarios = Annotated[
     list[str], typer.Argument(metavar="SCENARIO...", help="Two or more scenario files or names of shipped scenarios.")
@@ -46,7 +50,12 @@ SpecFolders = Annotated[
 Format = Annotated[OutputFormat, typer.Option("--format", help="How to write the answer.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="Write the answer to a file instead of the standard output."),
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="Write the answer to a file instead of the standard output (which - names too).",
+        callback=_file_or_standard_output,
+    ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Write the one-file report.")]
 Trace = Annotated[

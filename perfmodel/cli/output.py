@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,9 @@ def write_text(text: str) -> None:
         # The interpreter flushes once more when it ends; give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_BROKEN_PIPE) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(f"cannot write to the standard output: {error.strerror or error}") from error
 
 
 def note(message: str, *, quiet: bool = False) -> None:
@@ -55,20 +58,23 @@ def table_width(output: Path | None) -> int:
     return max(_MINIMUM_WIDTH, min(MAXIMUM_WIDTH, shutil.get_terminal_size().columns))
 
 
-def check_targets(*targets: Path | None) -> None:
+def check_targets(*targets: Path | None, inputs: Sequence[str] = ()) -> None:
     """Refuse files that cannot be written before any work is done.
 
     Raises
     ------
     UsageError
-        A folder does not exist, a target is a folder, or two targets are the same file.
+        A folder does not exist, a target is a folder, two targets are the same file, or one is an input.
     """
+    sources = {Path(one).resolve() for one in inputs}
     named = [target for target in targets if target is not None]
     for target in named:
         if target.is_dir():
             raise UsageError(f"cannot write {target}: it is a folder")
         if not target.parent.is_dir():
             raise UsageError(f"cannot write {target}: the folder {target.parent} does not exist")
+        if target.resolve() in sources:
+            raise UsageError(f"cannot write {target}: it is the scenario that was asked about")
     if len({target.resolve() for target in named}) < len(named):
         raise UsageError(f"one file is named for two outputs: {', '.join(map(str, named))}")
 

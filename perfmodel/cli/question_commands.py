@@ -57,7 +57,7 @@ def run(
 ) -> None:
     """Answer the question of a scenario."""
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
-    check_targets(output, report, trace)
+    check_targets(output, report, trace, inputs=[scenario])
     deliver(_answer(scenario, overrides, specs), delivery, texts={})
 
 
@@ -74,7 +74,7 @@ def explain(
     quiet: options.Quiet = False,
 ) -> None:
     """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
-    check_targets(output)
+    check_targets(output, inputs=[scenario])
     changed = _plan_overrides(plan)
     result = _answer(scenario, [*overrides, *changed], specs)
     if operator is not None or (result.feasible and not changed):
@@ -112,7 +112,7 @@ def compare(
 
     if len(scenarios) < 2:
         raise UsageError("compare needs two scenarios or more")
-    check_targets(output)
+    check_targets(output, inputs=scenarios)
     comparison = compare_results([_answer(one, overrides, specs) for one in scenarios])
     write_answer(_render_comparison(comparison, output_format, output), output)
     for result in comparison.results:

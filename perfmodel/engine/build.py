@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.problem import (
     Formats,
     Problem,
@@ -94,7 +95,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         formats=_formats(resolved),
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
-        collectives=infer_collectives(graph),
+        collectives=tuple(use for use in infer_collectives(graph) if workload.training or use.phase == FORWARD),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
         order=tuple(scenario.strategy.order),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from perfmodel import __version__
 from perfmodel.engine.build import Question, build_question
@@ -12,14 +15,14 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.explain import explain_question
 from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
-from perfmodel.engine.result import OPTIONAL_KEYS, PLAN_COUNTS, Deferred, DeferredRows, PublishedRow, Result
+from perfmodel.engine.result import OPTIONAL_KEYS, Deferred, DeferredRows, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
 from perfmodel.engine.sections import KeyCosts
+from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals
 from perfmodel.engine.warn import warnings_of
+from perfmodel.errors import SpecError
 from perfmodel.specs.resolve import ResolvedScenario
-
-ROLE = {"training": "train", "fine-tuning": "train", "forward": "forward"}
 
 
 def evaluate(resolved: ResolvedScenario) -> Result:
@@ -36,11 +39,31 @@ def evaluate(resolved: ResolvedScenario) -> Result:
 
 
 def answer(question: Question) -> Result:
-    """Evaluate a question that is ready (the warm path of a session)."""
-    evaluation, costs = evaluate_one(question.problem, question.plan)
-    plain = {key: number(value) for key, value in result_numbers(question.problem, evaluation).items()}
+    """Evaluate a question that is ready (the warm path of a session).
+
+    Raises
+    ------
+    SpecError
+        The numbers of the scenario lead beyond what can be computed with.
+    """
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            evaluation, costs = evaluate_one(question.problem, question.plan)
+            plain = {key: number(value) for key, value in result_numbers(question.problem, evaluation).items()}
+    except ArithmeticError as error:
+        raise _beyond_numbers(question, str(error)) from error
+    lost = [key for key, value in plain.items() if not math.isfinite(value)]
+    if lost:
+        raise _beyond_numbers(question, f"{lost[0]} is {plain[lost[0]]}")
     why = reasons(question, evaluation, plain)
     return _assemble(question, evaluation, costs, plain, why)
+
+
+def _beyond_numbers(question: Question, what: str) -> SpecError:
+    """A division by nothing or an overflow: some number is absurdly small or large."""
+    changed = ", ".join(f"{path}={value}" for path, value in question.resolved.overrides.items())
+    hint = f"; overridden: {changed}" if changed else ""
+    return SpecError(f"{question.resolved.name}: a number is too small or too large to compute with ({what}){hint}")
 
 
 def _assemble(
@@ -55,7 +78,7 @@ def _assemble(
         workload=problem.workload.kind,
         feasible=not why,
         reasons=why,
-        plans=(_plan_summary(question, role),),
+        plans=(plan_summary(plan, role),),
         time=tree["time"],
         memory=_memory(tree["memory"], evaluation),
         energy=tree["energy"],
@@ -66,7 +89,7 @@ def _assemble(
         communication=DeferredRows(lambda: communication_rows(problem, plan, costs, evaluation)),
         stages=DeferredRows(lambda: stage_rows(evaluation)),
         waterfall=DeferredRows(lambda: waterfall(problem, costs, evaluation)),
-        published=_published(resolved, plain),
+        published=published_rows(resolved, plain),
         inputs=question.inputs,
         roofs=_roofs(question),
         schedule=_schedule(evaluation),
@@ -97,42 +120,6 @@ def _nest(plain: Mapping[str, float]) -> dict[str, Any]:
 def _memory(tree: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     rank = evaluation.classes[round(number(evaluation.peak_class))]
     return {**tree, "peak_rank": f"stage {round(number(rank.position))}"}
-
-
-def _plan_summary(question: Question, role: str) -> dict[str, Any]:
-    plan = question.plan
-    return {
-        "role": role,
-        "pool": "default",
-        **{name: int(getattr(plan, name)[0]) for name in PLAN_COUNTS},
-        "sequence_parallel": bool(plan.sequence_parallel[0]),
-        "recompute": plan.recompute_policies[int(plan.recompute[0])],
-        "recompute_fraction": float(plan.recompute_fraction[0]),
-        "schedule": plan.schedule,
-    }
-
-
-def _published(resolved: ResolvedScenario, plain: Mapping[str, float]) -> tuple[PublishedRow, ...]:
-    rows = [
-        PublishedRow(one.key, one.value, plain[one.key], one.source, one.note)
-        for one in resolved.scenario.published
-        if one.key in plain
-    ]
-    measured = resolved.scenario.measured
-    if measured is None:
-        return tuple(rows)
-    keys = {
-        "step_time": "time.step_s",
-        "mfu": "metrics.mfu",
-        "tokens_per_second": "metrics.tokens_per_s",
-        "peak_memory": "memory.peak_bytes",
-        "average_power": "energy.average_power_w",
-    }
-    for name, key in keys.items():
-        value = getattr(measured, name)
-        if value is not None:
-            rows.append(PublishedRow(key, float(value.value), plain[key], value.source, measured.note or "measured"))
-    return tuple(rows)
 
 
 def _roofs(question: Question) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from perfmodel.engine.build import Question
@@ -17,10 +19,22 @@ from perfmodel.engine.composition import (
 from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.kernels import Kernel
 from perfmodel.engine.networks import Group
-from perfmodel.engine.rows import RECOMPUTE, number, operator_time
+from perfmodel.engine.result import OPTIONAL_KEYS
+from perfmodel.engine.rows import (
+    RECOMPUTE,
+    communication_rows,
+    number,
+    operator_rows,
+    operator_time,
+    stage_rows,
+    waterfall,
+)
 from perfmodel.engine.sections import KeyCosts, cost_keys
 from perfmodel.engine.sizes import Sizes
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass
+from perfmodel.engine.summary import ROLE, plan_summary, published_rows
+from perfmodel.engine.uncertainty import intervals
+from perfmodel.engine.warn import warnings_of
 from perfmodel.errors import UsageError, nearest
 from perfmodel.parallel.stages import stage_table
 from perfmodel.provenance import Traced, as_traced
@@ -36,7 +50,8 @@ def explain_question(question: Question, target: str | None = None) -> Traced:
     question
         A question with one plan.
     target
-        A dotted result key, or an operator (``block.mlp.down``, ``mlp.down:backward``); default ``time.step_s``.
+        A dotted result key (``time.step_s``, ``communication.0.time_s``, ``uncertainty.time.step_s.p90``), or an
+        operator (``block.mlp.down``, ``mlp.down:backward``); default ``time.step_s``.
 
     Raises
     ------
@@ -55,8 +70,77 @@ def explain_question(question: Question, target: str | None = None) -> Traced:
         return as_traced(operator_time(found)).named(name, "s")
     if wanted.startswith("optimizer"):
         return as_traced(evaluation.step.optimizer).named("optimizer.step:optimizer", "s")
+    first, *rest = wanted.split(".")
+    if first in _ROW_GROUPS and rest:
+        return _row_number(_rows(question, first, costs, evaluation, numbers), wanted)
+    raise _no_such_number(wanted, numbers, costs)
+
+
+_ROW_GROUPS = ("operators", "communication", "stages", "waterfall", "plans", "published", "uncertainty", "warnings")
+
+
+def _rows(question: Question, group: str, costs: KeyCosts, evaluation: Evaluation, numbers: Mapping[str, Any]) -> Any:
+    """The rows of one group of the result, made of traced operands."""
+    traced = question.traced()
+    problem, plan = traced.problem, traced.plan
+    role = ROLE[problem.workload.kind]
+    if group == "operators":
+        return operator_rows(problem, plan, costs, evaluation, role)
+    if group == "communication":
+        return communication_rows(problem, plan, costs, evaluation)
+    if group == "stages":
+        return stage_rows(evaluation)
+    if group == "waterfall":
+        return waterfall(problem, costs, evaluation)
+    if group == "plans":
+        return (plan_summary(plan, role),)
+    if group == "published":
+        return published_rows(question.resolved, numbers)
+    if group == "warnings":
+        return warnings_of(question, evaluation)
+    return intervals(question, numbers, lambda value, label: Traced.leaf(value, label, "1", "residuals", "derived"))
+
+
+def _row_number(rows: Any, wanted: str) -> Traced:
+    """Follow ``group.position.field``; keys of intervals have dots of their own.
+
+    Raises
+    ------
+    UsageError
+        The path leads nowhere, or to something that is not a number.
+    """
+    found, walked, left = rows, *wanted.split(".", 1)
+    while left:
+        choices = _choices(found)
+        step = next((one for one in choices if left == one or left.startswith(f"{one}.")), None)
+        if step is None:
+            listed = f"0 .. {len(choices) - 1}" if isinstance(found, tuple) else ", ".join(choices)
+            raise UsageError(f"{walked} has no {left!r}; it has {listed}{nearest(left, choices)}")
+        found, walked, left = choices[step], f"{walked}.{step}", left[len(step) + 1 :]
+    if isinstance(found, bool) or not isinstance(found, (int, float, Traced)):
+        listed = f"; it has {', '.join(_choices(found))}" if _choices(found) else ""
+        raise UsageError(f"{wanted} is not a number{listed}")
+    return as_traced(found).named(wanted)
+
+
+def _choices(found: Any) -> dict[str, Any]:
+    """What stands one step below, by name; longer names first."""
+    if isinstance(found, tuple):
+        return {str(position): one for position, one in enumerate(found)}
+    if is_dataclass(found) and not isinstance(found, type):
+        return {item.name: getattr(found, item.name) for item in fields(found)}
+    return dict(sorted(found.items(), key=lambda one: -len(one[0]))) if isinstance(found, Mapping) else {}
+
+
+def _no_such_number(wanted: str, numbers: Mapping[str, Any], costs: KeyCosts) -> UsageError:
+    below = [key for key in numbers if key.startswith(f"{wanted}.")]
+    if below:
+        return UsageError(f"{wanted} is a group of numbers; explain one of them: {', '.join(below)}")
+    group, _, key = wanted.partition(".")
+    if key in OPTIONAL_KEYS.get(group, ()):
+        return UsageError(f"{wanted} is null: the scenario does not declare what it needs; there is nothing to explain")
     known = [*numbers, *(f"{kernel.path}:{kernel.phase}" for kernel in costs.kernels)]
-    raise UsageError(
+    return UsageError(
         f"nothing in the result is called {wanted!r}{nearest(wanted, known)}; operators: {', '.join(_paths(costs))}"
     )
 

@@ -50,7 +50,8 @@ def collective_time(operation: str, size: Numeric, group: Group, tiers: Sequence
         return 0.0
     if len(tiers) == 1 or np.all(together):
         return _inside(operation, size, group.ranks, tiers[0])
-    outer = _across(operation, size, group, tiers)
+    # The part inside a domain is no faster than the same collective of the domain alone.
+    outer = np.maximum(_across(operation, size, group, tiers), _inside(operation, size, group.members[0], tiers[0]))
     if not np.any(together):
         return outer
     return np.where(group.members[0] >= group.ranks, _inside(operation, size, group.ranks, tiers[0]), outer)
@@ -170,8 +171,8 @@ def send_time(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Nume
 
 def spanned_tiers(group: Group, tiers: Sequence[NetworkTier]) -> tuple[str, ...]:
     """Names of the tiers that the group's traffic crosses (one plan: numbers, not columns)."""
-    members = [float(np.ravel(count)[0]) for count in group.members]
-    if float(np.ravel(group.ranks)[0]) <= 1.0:
+    members = [float(np.ravel(plain(count))[0]) for count in group.members]
+    if float(np.ravel(plain(group.ranks))[0]) <= 1.0:
         return ()
     below = [1.0, *members[:-1]]
     return tuple(tier.name for tier, here, inner in zip(tiers, members, below, strict=True) if here > inner)

@@ -19,14 +19,21 @@ from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, Sta
 from perfmodel.engine.sections import CommunicationCost, KeyCosts, stopped_early
 from perfmodel.equations import energy, pipeline, roofline
 from perfmodel.parallel.plan import Plan
+from perfmodel.provenance import Traced
 
 RECOMPUTE, OPTIMIZER = "recompute", "optimizer"
 _GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
 
 
 def number(value: Any) -> float:
-    """A plain float from a number or a one-row column."""
+    """A plain float from a number, a one-row column or a traced operand: for choices, not for derivations."""
+    value = getattr(value, "value", value)
     return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)
+
+
+def amount(value: Any) -> Any:
+    """A plain float; a traced operand stays, so that an explanation sees what a row is made of."""
+    return value if isinstance(value, Traced) else number(value)
 
 
 def block_counts(problem: Problem) -> dict[str, int]:
@@ -63,7 +70,7 @@ def _by_operator(costs: KeyCosts) -> list[tuple[str, str, list[Kernel], float]]:
     """Path, phase, kernels and energy of every operator and phase, in order."""
     grouped: dict[tuple[str, str], list[tuple[Kernel, float]]] = {}
     for kernel, joules in zip(costs.kernels, costs.kernel_energies, strict=True):
-        grouped.setdefault((kernel.path, kernel.phase), []).append((kernel, number(joules.total)))
+        grouped.setdefault((kernel.path, kernel.phase), []).append((kernel, amount(joules.total)))
     return [
         (path, phase, [one for one, _ in found], sum(joules for _, joules in found))
         for (path, phase), found in grouped.items()
@@ -81,24 +88,24 @@ def _operator_row(
     groups: Mapping[str, Group],
 ) -> OperatorRow:
     compute, memory, floor = (
-        sum(number(getattr(kernel, name)) for kernel in kernels) for name in ("compute_time", "memory_time", "floor")
+        sum(amount(getattr(kernel, name)) for kernel in kernels) for name in ("compute_time", "memory_time", "floor")
     )
     terms = {"compute": compute, "memory": memory, "launch": floor}
     moved = sum(
-        number(row.size) * number(row.applied) for row in communication if number(groups[row.use.group].ranks) > 1.0
+        amount(row.size) * amount(row.applied) for row in communication if number(groups[row.use.group].ranks) > 1.0
     )
-    links = sum(number(row.energy) * number(row.applied) for row in communication)
+    links = sum(amount(row.energy) * amount(row.applied) for row in communication)
     return OperatorRow(
         name=f"{path}:{phase}",
         phase=phase,
         role=role,
         count=count,
-        flop=sum(number(kernel.flop) + number(kernel.vector_flop) for kernel in kernels),
-        traffic_bytes=sum(number(kernel.traffic) for kernel in kernels),
+        flop=sum(amount(kernel.flop) + amount(kernel.vector_flop) for kernel in kernels),
+        traffic_bytes=sum(amount(kernel.traffic) for kernel in kernels),
         communication_bytes=moved,
-        time_s=number(operator_time(kernels)),
+        time_s=amount(operator_time(kernels)),
         energy_j=joules + links,
-        bound=max(terms, key=lambda term: terms[term]),
+        bound=max(terms, key=lambda term: number(terms[term])),
         data_type=kernels[0].data_type,
         compute_s=compute,
         memory_s=memory,
@@ -112,9 +119,9 @@ def operator_time(kernels: Sequence[Kernel]) -> Any:
 
 
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = number(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.parameters))
-    time = number(evaluation.step.optimizer)
-    joules = number(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
+    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.parameters))
+    time = amount(evaluation.step.optimizer)
+    joules = amount(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
     return OperatorRow(
         "optimizer.step:optimizer",
         OPTIMIZER,
@@ -149,37 +156,38 @@ def _model_parallel_rows(
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = {"tp": number(step.tensor_exposed), "cp": number(step.context_exposed)}
-    folded: dict[tuple[str, str, float], list[float]] = {}
+    exposed = {"tp": amount(step.tensor_exposed), "cp": amount(step.context_exposed)}
+    folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
         group = groups[row.use.group]
         if number(group.ranks) <= 1.0 or number(row.applied) == 0.0:
             continue
-        times = number(row.applied) * occurrences[row.use.block] * m
+        times = amount(row.applied) * occurrences[row.use.block] * m
         if (
             row.use.phase == FORWARD
             and row.use.operator in recomputed
             and row.use.block in {one.name for one in problem.graph.blocks}
         ):
-            times *= 1.0 + fraction
-        share = number(step.regather_exposed) if row.use.regather else exposed[row.use.group]
-        sums = folded.setdefault((row.use.group, row.use.operation, number(row.size)), [0.0, 0.0, 0.0])
-        for position, value in enumerate((times, times * number(row.time), times * number(row.time) * share)):
-            sums[position] += value
+            times = times * (1.0 + fraction)
+        share = amount(step.regather_exposed) if row.use.regather else exposed[row.use.group]
+        name = (row.use.group, row.use.operation, number(row.size))
+        sums = folded.setdefault(name, [0.0, 0.0, 0.0, amount(row.size)])
+        for position, value in enumerate((times, times * amount(row.time), times * amount(row.time) * share)):
+            sums[position] = sums[position] + value  # not in place: operands may be traced
     return [
         _communication_row(problem, _GROUP_NAMES[axis], operation, groups[axis], size, count, time, share)
-        for (axis, operation, size), (count, time, share) in folded.items()
-        if count > 0.0
+        for (axis, operation, _), (count, time, share, size) in folded.items()
+        if number(count) > 0.0
     ]
 
 
-def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, float]:
+def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """How often the critical stage runs each block."""
     totals = [number(time.total) for time in evaluation.stage_times]
     stage = evaluation.classes[int(np.argmax(totals))]
-    counts = {block.name: number(stage.layers) * block.count / problem.layers for block in problem.graph.blocks}
-    counts[problem.graph.prologue.name] = number(stage.has_embedding)
-    counts[problem.graph.epilogue.name] = number(stage.has_head)
+    counts = {block.name: amount(stage.layers) * block.count / problem.layers for block in problem.graph.blocks}
+    counts[problem.graph.prologue.name] = amount(stage.has_embedding)
+    counts[problem.graph.epilogue.name] = amount(stage.has_head)
     return counts
 
 
@@ -219,52 +227,52 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
     numbers, step = evaluation.numbers, evaluation.step
     if number(numbers.pp) <= 1.0:
         return []
-    tokens = number(numbers.micro_batch) * number(problem.workload.sequence_length) / number(numbers.cp)
+    tokens = amount(numbers.micro_batch) * amount(problem.workload.sequence_length) / amount(numbers.cp)
     size = pipeline.pipeline_message_bytes(
-        tokens, number(problem.axes["hidden"]), number(problem.formats.activations), number(numbers.tp)
+        tokens, amount(problem.axes["hidden"]), amount(problem.formats.activations), amount(numbers.tp)
     )
     passes = 2.0 if problem.workload.training else 1.0
-    count = passes * number(numbers.virtual_stages) * number(numbers.num_microbatches)
-    time = number(step.pipeline) + number(step.pipeline_overlapped)
+    count = passes * amount(numbers.virtual_stages) * amount(numbers.num_microbatches)
+    time = amount(step.pipeline) + amount(step.pipeline_overlapped)
     return [
         _communication_row(
-            problem, "pipeline", SEND, evaluation.groups.pipeline, float(size), count, time, number(step.pipeline)
+            problem, "pipeline", SEND, evaluation.groups.pipeline, amount(size), count, time, amount(step.pipeline)
         )
     ]
 
 
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
     step = evaluation.step
-    exposed, moved = number(step.data), number(step.data) + number(step.data_overlapped)
-    parts = [part for part in _data_parts(problem, evaluation) if number(part[1].ranks) > 1.0 and part[4] > 0.0]
+    exposed, moved = amount(step.data), amount(step.data) + amount(step.data_overlapped)
+    parts = [part for part in _data_parts(problem, evaluation) if number(part[1].ranks) > 1.0 and number(part[4]) > 0.0]
     # Exposure is known for the sum; it is shared out in proportion to the time of the parts.
     whole = sum(part[4] for part in parts)
     return [
         _communication_row(problem, "data", operation, group, size, count, moved * time / whole, exposed * time / whole)
         for operation, group, size, count, time in parts
-        if moved > 0.0
+        if number(moved) > 0.0
     ]
 
 
-def _data_parts(problem: Problem, evaluation: Evaluation) -> list[tuple[str, Group, float, float, float]]:
+def _data_parts(problem: Problem, evaluation: Evaluation) -> list[tuple[str, Group, Any, Any, Any]]:
     """Operation, group, buffer, count per step and total time of the data-parallel collectives."""
     numbers, groups, times = evaluation.numbers, evaluation.groups, evaluation.step.data_times
     buffers = data_buffers(problem, numbers, evaluation.step.critical.parameters)
-    gradients, weights, zero = number(buffers.gradients), number(buffers.weights), number(numbers.zero)
-    scatter, gather = number(times.reduce_scatter), number(times.all_gather)
+    gradients, weights, zero = amount(buffers.gradients), amount(buffers.weights), number(numbers.zero)
+    scatter, gather = amount(times.reduce_scatter), amount(times.all_gather)
     if zero < 1.0:
-        return [(ALL_REDUCE, groups.data, gradients, 1.0, number(times.all_reduce))]
+        return [(ALL_REDUCE, groups.data, gradients, 1.0, amount(times.all_reduce))]
     if zero < 3.0:
-        reductions = number(buffers.reductions)
+        reductions = amount(buffers.reductions)
         return [
             (REDUCE_SCATTER, groups.data, gradients, reductions, reductions * scatter),
             (ALL_GATHER, groups.data, weights, 1.0, gather),
         ]
-    m, shards = number(numbers.num_microbatches), gradients / number(groups.shard.ranks)
+    m, shards = amount(numbers.num_microbatches), gradients / amount(groups.shard.ranks)
     return [
         (REDUCE_SCATTER, groups.shard, gradients, m, m * scatter),
         (ALL_GATHER, groups.shard, weights, 2.0 * m, 2.0 * m * gather),
-        (ALL_REDUCE, groups.replicas, shards, 1.0, number(times.replicas)),
+        (ALL_REDUCE, groups.replicas, shards, 1.0, amount(times.replicas)),
     ]
 
 
@@ -275,17 +283,17 @@ def stage_rows(evaluation: Evaluation) -> tuple[StageRow, ...]:
     for one, time, footprint in zip(evaluation.classes, evaluation.stage_times, evaluation.footprints, strict=True):
         if number(one.multiplicity) <= 0.0:
             continue
-        memory = {key: number(getattr(footprint, name)) for key, name in MEMORY_PARTS.items()}
+        memory = {key: amount(getattr(footprint, name)) for key, name in MEMORY_PARTS.items()}
         rows.append(
             StageRow(
                 one.name,
                 round(number(one.position)),
-                number(one.layers),
+                amount(one.layers),
                 bool(number(one.has_embedding)),
                 bool(number(one.has_head)),
-                number(time.forward_pass),
-                number(time.backward_pass),
-                number(footprint.in_flight),
+                amount(time.forward_pass),
+                amount(time.backward_pass),
+                amount(footprint.in_flight),
                 memory,
             )
         )
@@ -295,26 +303,26 @@ def stage_rows(evaluation: Evaluation) -> tuple[StageRow, ...]:
 def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tuple[CauseRow, ...]:
     """From the pure roofline of the model's FLOP to the step: each bar is a cause that one could remove."""
     step, numbers = evaluation.step, evaluation.numbers
-    tokens = number(numbers.dp * numbers.micro_batch * numbers.num_microbatches) * number(
+    tokens = amount(numbers.dp * numbers.micro_batch * numbers.num_microbatches) * amount(
         problem.workload.sequence_length
     )
     peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
-    work = number(model_flop_per_token(problem).causal) * tokens / number(numbers.devices)
-    ideal = float(roofline.plateau_time(work, number(peak), 1.0))
-    busy = number(step.forward) + number(step.backward)
+    work = amount(model_flop_per_token(problem).causal) * tokens / amount(numbers.devices)
+    ideal = amount(roofline.plateau_time(work, amount(peak), 1.0))
+    busy = amount(step.forward) + amount(step.backward)
     matrix = _share_of_matrix(problem, costs, evaluation) * busy
     bars = [
         ("model FLOP at peak", ideal, "compute"),
         ("matmul and attention below peak", matrix - ideal, "efficiency"),
         ("memory-bound operators", busy - matrix, "efficiency"),
-        ("recomputation", number(step.recompute), "recompute"),
-        ("tensor communication", number(step.tensor), "communication"),
-        ("context communication", number(step.context), "communication"),
-        ("pipeline transfers", number(step.pipeline), "communication"),
-        ("data-parallel communication", number(step.data), "communication"),
-        ("pipeline bubble", number(step.bubble), "bubble"),
-        ("optimizer", number(step.optimizer), "optimizer"),
-        ("overhead", number(step.overhead), "overhead"),
+        ("recomputation", amount(step.recompute), "recompute"),
+        ("tensor communication", amount(step.tensor), "communication"),
+        ("context communication", amount(step.context), "communication"),
+        ("pipeline transfers", amount(step.pipeline), "communication"),
+        ("data-parallel communication", amount(step.data), "communication"),
+        ("pipeline bubble", amount(step.bubble), "bubble"),
+        ("optimizer", amount(step.optimizer), "optimizer"),
+        ("overhead", amount(step.overhead), "overhead"),
     ]
     return tuple(CauseRow(*bar) for bar in bars)
 
@@ -323,6 +331,6 @@ def _share_of_matrix(problem: Problem, costs: KeyCosts, evaluation: Evaluation) 
     """Share of matmuls and attention in the kernel time of the critical stage."""
     occurrences = _occurrences(problem, evaluation)
     times = [
-        (kernel.data_type != "vector", number(kernel.time) * occurrences[kernel.block]) for kernel in costs.kernels
+        (kernel.data_type != "vector", amount(kernel.time) * occurrences[kernel.block]) for kernel in costs.kernels
     ]
     return sum(time for matrix, time in times if matrix) / sum(time for _, time in times)

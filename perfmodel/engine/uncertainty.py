@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from perfmodel.engine.build import Question
 from perfmodel.engine.columns import evaluate_columns
+from perfmodel.engine.rows import amount
 from perfmodel.equations import uncertainty
 
 #: Standard normal quantile of 90 %: the bounds p10 and p90 of an 80 % interval.
@@ -28,7 +29,13 @@ _RATE_KEYS = ("metrics.mfu", "metrics.hfu", "metrics.tokens_per_s", "metrics.tok
 _ENERGY_KEYS = ("energy.per_step_j", "energy.per_token_j", "run.energy_kwh", "carbon.per_step_kg", "run.kg_co2e")
 
 
-def intervals(question: Question, numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _plain(value: float, _: str) -> float:
+    return value
+
+
+def intervals(
+    question: Question, numbers: Mapping[str, Any], operand: Callable[[float, str], Any] = _plain
+) -> dict[str, dict[str, Any]]:
     """An 80 % interval for every headline that exists.
 
     Parameters
@@ -37,7 +44,9 @@ def intervals(question: Question, numbers: Mapping[str, Any]) -> dict[str, dict[
         The question; its machine knows the residual of its class of device and stack, and the stated
         ranges of its numbers.
     numbers
-        Result numbers by dotted key.
+        Result numbers by dotted key; traced for an explanation.
+    operand
+        Makes an operand of a deviation and its name; the number itself unless it is to be traced.
 
     Notes
     -----
@@ -46,23 +55,27 @@ def intervals(question: Question, numbers: Mapping[str, Any]) -> dict[str, dict[
     """
     machine = question.problem.machine
     spread = input_deviations(question, (_TIME, _ENERGY, _MONEY))
-    time = float(uncertainty.combined_deviation(float(machine.relative_error or 0.0), spread[_TIME]))
-    power = float(uncertainty.combined_deviation(POWER_DEVIATION, spread[_ENERGY]))
-    energy = float(uncertainty.combined_deviation(time, power))
-    money = float(uncertainty.combined_deviation(time, spread[_MONEY]))
+    inputs = {key: operand(value, f"deviation of {key} from the ranges of the inputs") for key, value in spread.items()}
+    residual = operand(float(machine.relative_error or 0.0), f"residual of step times, {machine.confidence}")
+    time = uncertainty.combined_deviation(residual, inputs[_TIME])
+    power = uncertainty.combined_deviation(operand(POWER_DEVIATION, "residual of power"), inputs[_ENERGY])
+    energy = uncertainty.combined_deviation(time, power)
+    money = uncertainty.combined_deviation(time, inputs[_MONEY])
     widths = dict.fromkeys((*_TIME_KEYS, *_RATE_KEYS), time) | dict.fromkeys(_ENERGY_KEYS, energy)
     widths |= dict.fromkeys(_MONEY_KEYS, money)
-    widths |= {"memory.peak_bytes": MEMORY_DEVIATION, "energy.average_power_w": power}
+    memory = operand(MEMORY_DEVIATION, "residual of memory")
+    widths |= {"memory.peak_bytes": memory, "energy.average_power_w": power}
     return {
-        key: _interval(float(numbers[key]), deviation, machine.confidence)
+        key: _interval(numbers[key], deviation, machine.confidence)
         for key, deviation in widths.items()
         if numbers.get(key) is not None
     }
 
 
-def _interval(middle: float, deviation: float, basis: str) -> dict[str, Any]:
-    factor = float(uncertainty.interval_factor(deviation, NORMAL_QUANTILE_90))
-    return {"p10": middle / factor, "p50": middle, "p90": middle * factor, "basis": basis}
+def _interval(middle: Any, deviation: Any, basis: str) -> dict[str, Any]:
+    factor = uncertainty.interval_factor(deviation, NORMAL_QUANTILE_90)
+    bounds = {"p10": middle / factor, "p50": middle, "p90": middle * factor}
+    return {name: amount(value) for name, value in bounds.items()} | {"basis": basis}
 
 
 def input_deviations(question: Question, keys: Sequence[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from perfmodel.engine.result import CauseRow, Result
 from perfmodel.report.display import is_number, label_of_key, percent, quantity, scale, short_percent
 from perfmodel.report.palette import Look, look_of, look_of_key
 from perfmodel.report.plot_style import bar_figure, bars_height, markers, safe, style
-from perfmodel.report.sentence import operator_label, operator_shares, operator_weight, positive
+from perfmodel.report.sentence import operator_label, operator_shares, operator_times, positive
 
 _MOST_OPERATORS = 14
 #: Columns of a label below a bar of the waterfall.
@@ -117,7 +117,7 @@ def operators_figure(result: Result) -> go.Figure | None:
     shares = operator_shares(result)
     if not shares:
         return None
-    total = sum(operator_weight(row) for row, _ in shares)
+    total = sum(seconds for _, seconds in operator_times(result))
     grouped: dict[str, float] = {}
     bounds: dict[str, dict[str, float]] = {}
     for row, share in shares:
@@ -137,7 +137,7 @@ def operators_figure(result: Result) -> go.Figure | None:
         looks.append(look_of("idle"))
         texts.append(f" {percent(values[-1] / 100)}")
     hovers = [
-        f"<b>{safe(label)}</b><br>{value:.4g} % of operator time<br>of {total:.4g} s per micro-batch over all devices"
+        f"<b>{safe(label)}</b><br>{value:.4g} % of operator time<br>of {total:.4g} s per step over the pipeline stages"
         for label, value in zip(labels, values, strict=True)
     ]
     figure = bar_figure(labels, values, looks, texts, hovers, "share of operator time, before overlap [%]")

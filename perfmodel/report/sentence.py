@@ -39,15 +39,25 @@ def positive(values: Mapping[str, object] | None) -> dict[str, float]:
     return dict(sorted(numbers.items(), key=lambda item: -abs(item[1])))
 
 
-def operator_weight(row: OperatorRow) -> float:
-    """Time of all occurrences of an operator for one micro-batch: the weight behind its share."""
-    return row.count * row.time_s
+def operator_times(result: Result) -> list[tuple[OperatorRow, float]]:
+    """Operators with the time of all their occurrences in a step, over the pipeline stages of one replica.
+
+    An operator of a pass runs once per micro-batch, the optimizer once per step.
+    """
+    microbatches = float(next(iter(result.plans), {}).get("num_microbatches", 1))
+    return [
+        (row, row.count * row.time_s * (1.0 if row.phase == "optimizer" else microbatches)) for row in result.operators
+    ]
 
 
 def operator_shares(result: Result) -> list[tuple[OperatorRow, float]]:
     """Operators with their share of operator time (before overlap), largest first."""
-    total = sum(operator_weight(row) for row in result.operators)
-    shares = [(row, operator_weight(row) / total if total > 0 else 0.0) for row in result.operators]
+    return _shares(operator_times(result))
+
+
+def _shares(times: list[tuple[OperatorRow, float]]) -> list[tuple[OperatorRow, float]]:
+    total = sum(seconds for _, seconds in times)
+    shares = [(row, seconds / total if total > 0 else 0.0) for row, seconds in times]
     return sorted(shares, key=lambda pair: -pair[1])
 
 
@@ -63,7 +73,8 @@ def bound_shares(result: Result) -> dict[str, float]:
     if not is_number(step) or step <= 0:
         return {}
     kernels: dict[str, float] = {}
-    for row, share in operator_shares(result):
+    in_passes = [(row, seconds) for row, seconds in operator_times(result) if row.phase != "optimizer"]
+    for row, share in _shares(in_passes):
         kernels[row.bound] = kernels.get(row.bound, 0.0) + share
     passes = sum(breakdown.get(key, 0.0) for key in _PASSES) / step
     shares = {bound: share * passes for bound, share in kernels.items()}

@@ -19,6 +19,8 @@ from perfmodel.specs.quantities import (
     EnergyPerByteField,
     EnergyPerFlopField,
     FractionField,
+    PositiveFractionField,
+    PositiveRatioField,
     Provenance,
     RatioField,
     SpecModel,
@@ -45,13 +47,13 @@ class MatmulEfficiency(SpecModel):
     """Numbers of ``equations.matmul.tile_loop_time`` for one data type."""
 
     provenance: Provenance | None = None
-    plateau: FractionField | None = None
+    plateau: PositiveFractionField | None = None
     loop_latency: TimeField | None = None
     loop_growth: RatioField | None = None
     tile_overhead: TimeField | None = None
     split_overhead: TimeField | None = None
     launch_floor: TimeField | None = None
-    bandwidth_fraction: RatioField | None = None
+    bandwidth_fraction: PositiveRatioField | None = None
     ramp_time: TimeField | None = None
 
 
@@ -59,20 +61,20 @@ class AttentionEfficiency(SpecModel):
     """Numbers of ``equations.attention`` for one data type."""
 
     provenance: Provenance | None = None
-    plateau: FractionField | None = None
+    plateau: PositiveFractionField | None = None
     softmax_latency: TimeField | None = None
     tile_overhead: TimeField | None = None
     launch_floor: TimeField | None = None
-    bandwidth_fraction: RatioField | None = None
+    bandwidth_fraction: PositiveRatioField | None = None
     ramp_time: TimeField | None = None
-    backward_fraction: RatioField | None = None
+    backward_fraction: PositiveRatioField | None = None
 
 
 class ElementwiseEfficiency(SpecModel):
     """Numbers of a memory-bound kernel of one kind."""
 
     provenance: Provenance | None = None
-    bandwidth_fraction: RatioField | None = None
+    bandwidth_fraction: PositiveRatioField | None = None
     launch_floor: TimeField | None = None
     ramp_time: TimeField | None = None
 
@@ -109,17 +111,17 @@ class InterconnectEfficiency(SpecModel):
     provenance: Provenance | None = None
     base_latency: TimeField | None = None
     step_latency: TimeField | None = None
-    link_fraction: RatioField | None = None
+    link_fraction: PositiveRatioField | None = None
     # scale-up
-    copy_fraction: RatioField | None = None
+    copy_fraction: PositiveRatioField | None = None
     fill_time: TimeField | None = None
     reduction_latency: TimeField | None = None
-    reduction_fraction: RatioField | None = None
+    reduction_fraction: PositiveRatioField | None = None
     # scale-out
     hop_latency: TimeField | None = None
     hop_growth: TimeField | None = None
     hop_half_size: BytesField | None = None
-    tree_fraction: RatioField | None = None
+    tree_fraction: PositiveRatioField | None = None
     tree_hop_latency: TimeField | None = None
 
 
@@ -131,7 +133,7 @@ class ClassCacheSpec(SpecModel):
     provenance: Provenance | None = None
     capacity: BytesField | None = None
     bytes_per_clock: BytesPerClockField | None = None
-    bandwidth_over_memory: RatioField | None = None
+    bandwidth_over_memory: PositiveRatioField | None = None
 
 
 class ClassPowerSpec(SpecModel):

@@ -30,9 +30,10 @@ from perfmodel.specs.quantities import (
     FrequencyField,
     MoneyField,
     MoneyRateField,
+    PositivePowerField,
+    PositiveRatioField,
     PowerField,
     Provenance,
-    RatioField,
     SpecModel,
     TimeField,
 )
@@ -55,7 +56,7 @@ class ComputeSpec(SpecModel):
     """Arithmetic of one device. ``units`` are the processors that tiles of a kernel are spread over."""
 
     provenance: Provenance | None = None
-    units: RatioField | None = None
+    units: PositiveRatioField | None = None
     clock: FrequencyField | None = None
     matrix: Mapping[str, MatrixRate] = Field(default_factory=dict)
     vector: Mapping[str, FlopRateField] = Field(default_factory=dict)
@@ -101,7 +102,7 @@ class PowerSpec(SpecModel):
     """Power of one device: rated maximum, and idle with the program loaded."""
 
     provenance: Provenance | None = None
-    tdp: PowerField | None = None
+    tdp: PositivePowerField | None = None
     idle: PowerField | None = None
 
 

@@ -43,12 +43,18 @@ def _is_sequence(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
 
 
 class quantity:  # noqa: N801 - reads as a function in annotations
-    """Annotation of a :class:`~perfmodel.provenance.Sourced` field: the unit its text must have."""
+    """Annotation of a :class:`~perfmodel.provenance.Sourced` field: the unit its text must have.
 
-    def __init__(self, unit: str, *, minimum: float = 0.0, maximum: float = float("inf")) -> None:
+    ``positive`` numbers stand in a denominator: zero is refused.
+    """
+
+    def __init__(
+        self, unit: str, *, minimum: float = 0.0, maximum: float = float("inf"), positive: bool = False
+    ) -> None:
         self.unit = unit
         self.minimum = minimum
         self.maximum = maximum
+        self.positive = positive
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -80,10 +86,19 @@ class quantity:  # noqa: N801 - reads as a function in annotations
             )
         if not math.isfinite(number):
             raise PydanticCustomError("range", "{got} is not finite", self._context(value))
+        if self.positive and number <= 0.0:
+            raise PydanticCustomError("range", "{got} must be larger than 0", self._context(value))
         if not self.minimum <= number <= self.maximum:
-            context = self._context(value) | {"minimum": self.minimum, "maximum": self.maximum}
-            raise PydanticCustomError("range", "{got} is outside {minimum} .. {maximum} (in {unit})", context)
+            raise PydanticCustomError(
+                "range", "{got} is {allowed}", self._context(value) | {"allowed": self._allowed()}
+            )
         return number
+
+    def _allowed(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        if self.maximum == float("inf"):
+            return f"below {self.minimum:g}{unit}"
+        return f"outside {self.minimum:g} .. {self.maximum:g}{unit}"
 
     def _context(self, value: Any) -> dict[str, Any]:
         return {"unit": self.unit, "got": repr(value)}
@@ -160,12 +175,16 @@ class _Count:
 CountField = Annotated[int, _Count()]
 TimeField = Annotated[Sourced, quantity("s")]
 BytesField = Annotated[Sourced, quantity("B")]
-BandwidthField = Annotated[Sourced, quantity("B/s")]
-FlopRateField = Annotated[Sourced, quantity("FLOP/s")]
-FrequencyField = Annotated[Sourced, quantity("1/s")]
+BandwidthField = Annotated[Sourced, quantity("B/s", positive=True)]
+FlopRateField = Annotated[Sourced, quantity("FLOP/s", positive=True)]
+FrequencyField = Annotated[Sourced, quantity("1/s", positive=True)]
+DurationField = Annotated[Sourced, quantity("s", positive=True)]
 PowerField = Annotated[Sourced, quantity("W")]
+PositivePowerField = Annotated[Sourced, quantity("W", positive=True)]
 RatioField = Annotated[Sourced, quantity("1")]
+PositiveRatioField = Annotated[Sourced, quantity("1", positive=True)]
 FractionField = Annotated[Sourced, quantity("1", maximum=1.0)]
+PositiveFractionField = Annotated[Sourced, quantity("1", maximum=1.0, positive=True)]
 EnergyPerFlopField = Annotated[Sourced, quantity("J/FLOP")]
 EnergyPerByteField = Annotated[Sourced, quantity("J/B")]
 MoneyField = Annotated[Sourced, quantity("USD")]

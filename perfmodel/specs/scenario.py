@@ -11,7 +11,15 @@ from pydantic_core import PydanticCustomError
 from perfmodel.provenance import Sourced
 from perfmodel.specs.base import FileSpec
 from perfmodel.specs.plain import is_mapping
-from perfmodel.specs.quantities import BytesField, FractionField, PowerField, Provenance, SpecModel, TimeField, quantity
+from perfmodel.specs.quantities import (
+    BytesField,
+    DurationField,
+    PositiveFractionField,
+    PowerField,
+    Provenance,
+    SpecModel,
+    quantity,
+)
 from perfmodel.specs.site import PricingSpec, ReliabilitySpec, SiteSpec
 from perfmodel.specs.strategy import StrategySpec, WorkloadSpec
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -60,9 +68,9 @@ class TransformSpec(SpecModel):
 class MeasuredSpec(SpecModel):
     """What was measured in a run of this scenario; the result shows the difference."""
 
-    step_time: TimeField | None = None
-    mfu: FractionField | None = None
-    tokens_per_second: Annotated[Sourced, quantity("token/s")] | None = None
+    step_time: DurationField | None = None
+    mfu: PositiveFractionField | None = None
+    tokens_per_second: Annotated[Sourced, quantity("token/s", positive=True)] | None = None
     peak_memory: BytesField | None = None
     average_power: PowerField | None = None
     provenance: Provenance | None = None

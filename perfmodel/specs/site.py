@@ -10,8 +10,10 @@ from perfmodel.provenance import Sourced
 from perfmodel.specs.base import SwitchField
 from perfmodel.specs.quantities import (
     BandwidthField,
+    DurationField,
     FractionField,
     MoneyField,
+    PositiveFractionField,
     PowerField,
     Provenance,
     SpecModel,
@@ -46,7 +48,7 @@ class CloudPricing(SpecModel):
 
     kind: Literal["cloud"]
     device_hour: MoneyField
-    utilisation: FractionField | None = None
+    utilisation: PositiveFractionField | None = None
     includes_energy: SwitchField = True
     provenance: Provenance | None = None
 
@@ -73,7 +75,7 @@ class PurchasePricing(SpecModel):
     years: Annotated[Sourced, quantity("1", minimum=0.01)]
     interest: FractionField | None = None
     operation: FractionField | None = None
-    utilisation: FractionField | None = None
+    utilisation: PositiveFractionField | None = None
     includes_energy: SwitchField = False
     provenance: Provenance | None = None
 
@@ -99,9 +101,9 @@ class ReliabilitySpec(SpecModel):
         Spare devices over used devices [1].
     """
 
-    device_mtbf: TimeField | None = None
+    device_mtbf: DurationField | None = None
     restart_time: TimeField | None = None
-    checkpoint_interval: TimeField | None = None
+    checkpoint_interval: DurationField | None = None
     checkpoint_bandwidth: BandwidthField | None = None
     spare_fraction: FractionField | None = None
     provenance: Provenance | None = None

@@ -13,7 +13,15 @@ from pydantic import Field
 
 from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.efficiency import EfficiencySpec, InterconnectEfficiency, KernelEfficiency, NetworkForm
-from perfmodel.specs.quantities import BytesField, FractionField, Provenance, RatioField, SpecModel, TimeField
+from perfmodel.specs.quantities import (
+    BytesField,
+    FractionField,
+    PositiveRatioField,
+    Provenance,
+    RatioField,
+    SpecModel,
+    TimeField,
+)
 
 __all__ = ["AttentionChoice", "BehaviourSpec", "EfficiencySpec", "SoftwareSpec", "StackEfficiency"]
 
@@ -30,14 +38,14 @@ class BehaviourSpec(SpecModel):
     """What a stack does at the level of a step; the meaning of each is in ``machine.StepParameters``."""
 
     provenance: Provenance | None = None
-    tensor_exposed: RatioField | None = None
-    regather_exposed: RatioField | None = None
-    context_exposed: RatioField | None = None
-    pipeline_exposed: RatioField | None = None
-    data_exposed: RatioField | None = None
+    tensor_exposed: FractionField | None = None
+    regather_exposed: FractionField | None = None
+    context_exposed: FractionField | None = None
+    pipeline_exposed: FractionField | None = None
+    data_exposed: FractionField | None = None
     data_window: RatioField | None = None
-    elementwise_inflation: RatioField | None = None
-    matmul_quality: RatioField | None = None
+    elementwise_inflation: PositiveRatioField | None = None
+    matmul_quality: PositiveRatioField | None = None
     block_overhead: TimeField | None = None
     fixed_overhead: TimeField | None = None
     optimizer_traffic_factor: RatioField | None = None

@@ -64,6 +64,32 @@ def test_two_outputs_in_one_file_are_refused(run: Callable, tmp_path: Path) -> N
     assert "two outputs" in run("run", "any", "--output", target, "--report", target).err
 
 
+@pytest.mark.parametrize("option", ["--output", "--report", "--trace"])
+def test_the_scenario_is_not_overwritten_by_its_answer(run: Callable, tmp_path: Path, option: str) -> None:
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text("kind: scenario")
+    outcome = run("run", str(scenario), option, str(tmp_path / "." / "mine.yaml"))
+    assert outcome.code == 2
+    assert "it is the scenario" in outcome.err
+    assert scenario.read_text() == "kind: scenario"
+
+
+def test_a_dash_is_the_standard_output(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run("run", "llama3.1-8b-128-h100", "--output", "-")
+    assert outcome.code == 0
+    assert "per step" in outcome.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told() -> None:
+    command = f"{sys.executable} -m perfmodel specs list model > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write to the standard output: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_device_is_written_as_it_is() -> None:
     with output.staged_files() as files:
         assert files.path_for(Path("/dev/null")) == Path("/dev/null")

@@ -175,3 +175,23 @@ def test_estimate_needs_a_count(run: Callable, devices: str) -> None:
     outcome = run("estimate", "--model", "llama-3.1-8b", "--accelerator", "h100", "--devices", devices)
     assert (outcome.code, outcome.out) == (2, "")
     assert "--devices" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("cluster.accelerator.memory.bandwidth=0 TB/s", "must be larger than 0"),
+        ("cluster.accelerator.memory.bandwidth=1e-300 TB/s", "too small or too large"),
+        ("software.behaviour.fixed_overhead=1e308 s", "too small or too large"),
+        ("software.behaviour.tensor_exposed=2", "outside 0 .. 1"),
+        ("pricing={kind: cloud, device_hour: 2 USD, utilisation: 0}", "must be larger than 0"),
+        ("measured={step_time: 0 s}", "must be larger than 0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(run: Callable, override: str, says: str) -> None:
+    outcome = run("run", "llama3.1-70b-64-h100", "--set", override)
+    assert outcome.code == 2
+    assert says in outcome.err
+    assert override.split("=", maxsplit=1)[0] in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""

@@ -234,3 +234,23 @@ def test_an_ideal_device_reaches_its_peak_on_a_large_model(run: Run) -> None:
 def test_a_real_stack_is_below_the_roofline(run: Run) -> None:
     for name in ("llama-8b", "llama-405b", "megatron-175b"):
         assert run(name).time["step_s"] > run(name, software="ideal").time["step_s"]
+
+
+@pytest.mark.parametrize("strategy", [{"tp": 8, "sequence_parallel": True}, {"tp": 8}, {"cp": 8}], ids=str)
+def test_a_forward_pass_has_the_communication_of_a_forward_pass(run: Run, strategy: dict[str, Any]) -> None:
+    changes: dict[str, Any] = {"cluster__devices": 8, "strategy": strategy}
+    training = run("llama-8b", **changes, workload={"kind": "training", "sequence_length": 8192, "global_batch": 8})
+    forward = run("llama-8b", **changes, workload={"kind": "forward", "sequence_length": 8192, "batch": 8})
+    model = [row for row in forward.communication if row.group in {"tensor", "context"}]
+    assert model
+    operations = {row.operation: row.count for row in model}
+    if strategy == {"tp": 8, "sequence_parallel": True}:
+        # Two of each per layer; one all-gather before the head, and the embedding leaves by a reduce-scatter.
+        # The loss over a sharded vocabulary: maximum, sum and the logit of the target.
+        each = 8 * (2 * 32 + 1)
+        assert operations == {"all-gather": each, "reduce-scatter": each, "all-reduce": 8 * 3}
+    if strategy == {"cp": 8}:
+        assert set(operations) == {"all-gather"}  # keys and values; their gradients would be scattered
+    whole = sum(row.time_s for row in training.communication if row.group in {"tensor", "context"})
+    assert sum(row.time_s for row in model) < 0.6 * whole
+    assert forward.energy["per_step_j"] < 0.5 * training.energy["per_step_j"]

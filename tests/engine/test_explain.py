@@ -91,6 +91,42 @@ def test_every_operator_is_its_derivation(ask: Ask) -> None:
             assert float(result.explain(row.name).value) == pytest.approx(row.time_s, rel=EXACT), row.name
 
 
+def row_numbers(prefix: str, branch: object) -> dict[str, float]:
+    """Numbers of rows by ``group.position.field``."""
+    if isinstance(branch, dict):
+        pairs: list[tuple[str, object]] = [(str(key), one) for key, one in branch.items()]
+    elif isinstance(branch, list):
+        pairs = [(str(position), one) for position, one in enumerate(branch)]
+    else:
+        plain = isinstance(branch, (int, float)) and not isinstance(branch, bool)
+        return {prefix: float(branch)} if plain else {}  # type: ignore[arg-type]
+    return {key: value for name, one in pairs for key, value in row_numbers(f"{prefix}.{name}", one).items()}
+
+
+@pytest.mark.parametrize("group", ["communication", "stages", "waterfall", "plans", "uncertainty", "operators"])
+def test_the_numbers_of_rows_are_their_derivation(ask: Ask, group: str) -> None:
+    result = ask("llama-8b-sharded").run()
+    numbers = row_numbers(group, result.to_dict()[group])
+    assert len(numbers) >= 9
+    for key in list(numbers)[:: max(len(numbers) // 9, 1)]:
+        assert float(result.explain(key).value) == pytest.approx(numbers[key], rel=EXACT, abs=1e-300), key
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [
+        ("communication.99.time_s", "it has 0"),
+        ("stages.0.memory", "not a number"),
+        ("uncertainty.time.step_s.p9", "p90"),
+        ("carbon.per_step_kg", "is null"),
+        ("time", "group of numbers"),
+    ],
+)
+def test_what_is_no_number_is_told(ask: Ask, key: str, answer: str) -> None:
+    with pytest.raises(UsageError, match=answer):
+        ask("llama-8b-sharded").run().explain(key)
+
+
 def test_an_operator_may_be_named_without_its_block(ask: Ask) -> None:
     result = ask("llama-405b").run()
     assert result.explain("mlp.down").value == result.explain("block.mlp.down:forward").value

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from perfmodel.engine.networks import Group, collective_time
 from perfmodel.engine.result import CommunicationRow, Result
+from perfmodel.engine.session import LoadedScenario
 
 Run = Callable[..., Result]
+Ask = Callable[..., LoadedScenario]
 
 #: Specs of the clusters: NVLink 4 and 400 Gb/s per device, per direction.
 NVLINK, NIC = 450e9, 50e9
@@ -184,3 +187,17 @@ def test_a_sharded_loss_reduces_three_numbers_per_token(run: Run) -> None:
     (statistics,) = [one for one in result.communication if one.group == "tensor" and one.operation == "all-reduce"]
     assert statistics.bytes_per_operation == 4 * 8192
     assert statistics.count == 3 * result.plans[0]["num_microbatches"]
+
+
+@pytest.mark.parametrize("operation", ["all-gather", "reduce-scatter"])
+@pytest.mark.parametrize("size", [1e5, 1e8, 32e9])
+def test_more_ranks_never_make_a_collective_faster(ask: Ask, operation: str, size: float) -> None:
+    # A node of 8 and the fabric beyond: the part inside a node is not faster because there are more nodes.
+    tiers = ask("llama-8b").question.problem.machine.tiers
+    assert len(tiers) == 2
+    times = [
+        float(collective_time(operation, size, Group(ranks, (min(ranks, 8.0), ranks)), tiers))
+        for ranks in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    ]
+    assert times == sorted(times)
+    assert times[0] > 0.0

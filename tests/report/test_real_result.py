@@ -9,6 +9,7 @@ from perfmodel.report import figures, render_derivation, render_text
 from perfmodel.report.assumptions import used_equations
 from perfmodel.report.display import display_width
 from perfmodel.report.page import render_page
+from perfmodel.report.sentence import bound_shares, operator_shares, operator_times
 from perfmodel.report.timeline import replayed
 
 
@@ -53,3 +54,23 @@ def test_the_derivation_of_an_operator_ends_at_its_sources(computed):
     assert re.search(r"accelerator\.compute\.matrix\.bf16.* \(vendor, ", " ".join(text.split()))
     referred = set(re.findall(r"\[(\d+)\]", text))
     assert referred == set(re.findall(r"^\s*\[(\d+)\] .* = ", text, re.MULTILINE))
+
+
+def test_shares_of_operators_are_those_of_the_step():
+    # One device: the operators of a pass times the micro-batches, and the optimizer once, are the busy time.
+    scenario = pm.load("llama3.1-8b-128-h100").replace(
+        model="llama-3.2-1b",
+        cluster={"name": "dgx-h100", "devices": 1},
+        workload={"kind": "training", "sequence_length": 2048, "global_batch": 16},
+        strategy={"micro_batch": 1, "recompute": "none"},
+    )
+    result = scenario.run()
+    breakdown = result.time["breakdown"]
+    times = operator_times(result)
+    optimizer = sum(seconds for row, seconds in times if row.phase == "optimizer")
+    assert optimizer == pytest.approx(breakdown["optimizer_s"], rel=1e-12)
+    passes = sum(seconds for _, seconds in times) - optimizer
+    assert 0.9 < passes / (breakdown["forward_s"] + breakdown["backward_s"]) <= 1.0
+    share = {row.phase: share for row, share in operator_shares(result)}["optimizer"]
+    assert share == pytest.approx(optimizer / (optimizer + passes), rel=1e-12)
+    assert sum(bound_shares(result).values()) == pytest.approx(1.0, rel=1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -128,10 +127,8 @@ def test_merge_keys_are_ordinary_keys() -> None:
 def test_a_bomb_of_aliases_does_not_grow() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    start = time.perf_counter()
-    with pytest.raises(SpecError, match="anchors"):
+    with pytest.raises(SpecError, match="anchors"):  # 9^12 nodes: expanding them would not end
         read_text("\n".join(lines))
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("text", ["a: " + "[" * 100_000, "a: " + "{a: " * 50_000, "? " * 100_000])

@@ -1,0 +1,50 @@
+"""What a result repeats of its question: the plan, and the figures that others published or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perfmodel.engine.result import PLAN_COUNTS, PublishedRow
+from perfmodel.parallel.plan import Plan
+from perfmodel.specs.resolve import ResolvedScenario
+
+#: Role of a plan by kind of workload.
+ROLE = {"training": "train", "fine-tuning": "train", "forward": "forward"}
+
+
+def plan_summary(plan: Plan, role: str) -> dict[str, Any]:
+    """A plan as results state it."""
+    return {
+        "role": role,
+        "pool": "default",
+        **{name: int(getattr(plan, name)[0]) for name in PLAN_COUNTS},
+        "sequence_parallel": bool(plan.sequence_parallel[0]),
+        "recompute": plan.recompute_policies[int(plan.recompute[0])],
+        "recompute_fraction": float(plan.recompute_fraction[0]),
+        "schedule": plan.schedule,
+    }
+
+
+def published_rows(resolved: ResolvedScenario, plain: Mapping[str, Any]) -> tuple[PublishedRow, ...]:
+    """Published and measured figures beside the prediction."""
+    rows = [
+        PublishedRow(one.key, one.value, plain[one.key], one.source, one.note)
+        for one in resolved.scenario.published
+        if one.key in plain
+    ]
+    measured = resolved.scenario.measured
+    if measured is None:
+        return tuple(rows)
+    keys = {
+        "step_time": "time.step_s",
+        "mfu": "metrics.mfu",
+        "tokens_per_second": "metrics.tokens_per_s",
+        "peak_memory": "memory.peak_bytes",
+        "average_power": "energy.average_power_w",
+    }
+    for name, key in keys.items():
+        value = getattr(measured, name)
+        if value is not None:
+            rows.append(PublishedRow(key, float(value.value), plain[key], value.source, measured.note or "measured"))
+    return tuple(rows)
