@@ -206,6 +206,11 @@ def format_quantity(value: float, unit: str, digits: int = 3) -> str:
     return f"{value:.{digits}g} {unit}"
 
 
+def format_memory(value: float) -> str:
+    """Bytes of a device's memory, always in GiB so that need and offer compare: ``86.7 GiB``."""
+    return f"{value / 2**30:,.1f} GiB"
+
+
 def _significant(value: float, digits: int) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)) + 1e-12))
     return f"{value:.{decimals}f}"

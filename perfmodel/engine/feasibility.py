@@ -9,7 +9,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.headline import MEMORY_PARTS, plan_rules
 from perfmodel.engine.rows import number
 from perfmodel.parallel import rules
-from perfmodel.units import format_quantity
+from perfmodel.units import format_memory, format_quantity
 
 
 def reasons(question: Question, evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ...]:
@@ -26,8 +26,8 @@ def _memory(evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ..
     parts = {key.removesuffix("_bytes"): number(getattr(evaluation.peak, name)) for key, name in MEMORY_PARTS.items()}
     largest = sorted(parts, key=lambda name: parts[name], reverse=True)[:2]
     stage = round(number(evaluation.classes[round(number(evaluation.peak_class))].position))
-    words = " and ".join(f"{name.replace('_', ' ')} {format_quantity(parts[name], 'B')}" for name in largest)
-    needed = f"stage {stage} needs {format_quantity(peak, 'B')}, the device offers {format_quantity(capacity, 'B')}"
+    words = " and ".join(f"{name.replace('_', ' ')} {format_memory(parts[name])}" for name in largest)
+    needed = f"stage {stage} needs {format_memory(peak)}, the device offers {format_memory(capacity)}"
     return (f"memory: {needed}; largest parts: {words}",)
 
 

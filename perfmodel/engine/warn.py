@@ -16,11 +16,12 @@ from perfmodel.units import format_quantity
 PERTURBATION = 1.2
 #: Effects on the step time below this are listed as information, not as warnings.
 NOTABLE_EFFECT = 0.01
+BYTES_OF_16_BITS = 2.0
 
 
 def warnings_of(question: Question, evaluation: Evaluation) -> tuple[ResultWarning, ...]:
     """All warnings, the most important first."""
-    found = [*_assumed(question), *_money(question), *_power(evaluation), *_files(question)]
+    found = [*_assumed(question), *_money(question), *_power(evaluation), *_narrow(question), *_files(question)]
     return tuple(sorted(found, key=lambda one: (one.severity != "warning", -abs(one.effect or 0.0))))
 
 
@@ -80,6 +81,14 @@ def _power(evaluation: Evaluation) -> list[ResultWarning]:
         return []
     message = "the energy per operation adds up to more than the rated power of a device; it is capped there"
     return [ResultWarning("power-limit", "info", "accelerator.power.tdp", message)]
+
+
+def _narrow(question: Question) -> list[ResultWarning]:
+    """Products in less than 16 bits: what surrounds them is not priced."""
+    known = question.resolved.formats.bytes_per_value
+    narrow = sorted({name for name in question.problem.formats.compute.values() if known(name) < BYTES_OF_16_BITS})
+    message = "{} products are taken at their own peak; scaling, casts and layers kept at 16 bits are not priced yet"
+    return [ResultWarning("narrow-format", "warning", "numerics.compute", message.format(name)) for name in narrow]
 
 
 def _files(question: Question) -> list[ResultWarning]:

@@ -7,6 +7,7 @@ plan that ``rules.integer_rules`` rejects with a reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -118,8 +119,17 @@ def _stated_columns(strategy: Strategy, layers: int, policies: Sequence[str]) ->
 
 
 def recompute_fraction(recompute: RecomputeChoice, stages: int, layers: int) -> float:
-    """Fraction of the layers of a stage that use the recompute policy: ``blocks`` of an even stage, or as stated."""
+    """Fraction of the layers of a stage that use the recompute policy: ``blocks`` of an even stage, or as stated.
+
+    Raises
+    ------
+    SpecError
+        A stage has fewer layers than ``blocks``.
+    """
     if recompute.blocks is not None:
+        largest = math.ceil(layers / stages)
+        if recompute.blocks > largest:
+            raise SpecError(f"strategy.recompute.blocks = {recompute.blocks}: a stage has at most {largest} layers")
         return min(1.0, recompute.blocks * stages / layers)
     return 1.0 if recompute.fraction is None else float(recompute.fraction.value)
 
@@ -224,6 +234,10 @@ def _sharding(values: Mapping[str, Counts], dp: Counts) -> dict[str, Counts]:
     row = _first(replicate * shard != dp)
     if row is not None:
         r, s, d = (_at(one, row) for one in (replicate, shard, dp))
+        stated = {name: value for name, value in (("dp_replicate", r), ("dp_shard", s)) if name in values}
+        if len(stated) == 1:
+            name, value = next(iter(stated.items()))
+            raise SpecError(f"strategy.{name} = {value} does not divide dp = {d}")
         raise SpecError(f"strategy: dp_replicate = {r} times dp_shard = {s} is not dp = {d}")
     # Without ZeRO nothing is sharded and the two names mean the same group.
     plain = zero == 0

@@ -13,7 +13,9 @@ from perfmodel.report.display import (
     memory,
     percent,
     quantity,
+    scale,
     short_percent,
+    significant,
 )
 
 _BOUND_WORDS = {
@@ -119,9 +121,9 @@ def memory_of_capacity(peak: float, capacity: float | None) -> str:
     """``72.4 of 80 GiB``: both in the same unit."""
     if not is_number(capacity):
         return memory(peak)
-    used, limit = memory(peak).split(" "), memory(capacity).split(" ")
-    joined = f"{used[0]} of {limit[0]} {limit[1]}" if used[1] == limit[1] else f"{' '.join(used)} of {' '.join(limit)}"
-    return joined.replace(".0 GiB", " GiB")
+    factor, unit = scale([capacity], "B", binary=True)
+    limit = significant(capacity / factor).removesuffix(".0")
+    return f"{significant(peak / factor)} of {limit} {unit}"
 
 
 def _verdict(result: Result) -> str:

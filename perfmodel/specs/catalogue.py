@@ -115,7 +115,7 @@ class Catalogue:
         else:
             found = self._find_name(kind, text)
         if found is None:
-            raise SpecError(self._not_found(kind, text))
+            raise SpecError(_no_file(kind, text) or self._not_found(kind, text))
         return found
 
     def _find_path(self, kind: str, path: Path, relative_to: Path | None) -> Path | None:
@@ -299,3 +299,18 @@ def _import_hugging_face(path: Path) -> Document:
 
     spec = import_hugging_face(path)
     return Document(spec.model_dump(mode="json", exclude_none=True), {(): Place(display(path), 1)}, path)
+
+
+def _no_file(kind: str, reference: str) -> str:
+    """What is wrong with a path that leads to no file; empty for a name."""
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return f"{reference} is a folder; expected a {kind} file or the name of a shipped {kind}"
+    looks_like_a_path = (
+        reference.endswith((".yaml", ".yml", ".json")) or path.is_absolute() or reference.startswith(".")
+    )
+    return (
+        f"{reference} does not exist; expected a {kind} file or the name of a shipped {kind}"
+        if looks_like_a_path
+        else ""
+    )

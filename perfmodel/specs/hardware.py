@@ -201,7 +201,9 @@ class ClusterSpec(FileSpec):
         sizes = [tier.devices for tier in self.tiers]
         names = [tier.name for tier in self.tiers]
         context: dict[str, object] = {"tiers": ", ".join(f"{tier.name} {tier.devices}" for tier in self.tiers)}
-        if not sizes or sizes != sorted(set(sizes)) or len(set(names)) < len(names):
+        if not sizes:
+            raise PydanticCustomError("tiers", "at least one tier is needed: the links inside a node", {})
+        if sizes != sorted(set(sizes)) or len(set(names)) < len(names):
             raise PydanticCustomError("tiers", "tiers need different names and growing domains; got {tiers}", context)
         if self.devices > sizes[-1]:
             rule = "{devices} devices do not fit in the outermost tier ({largest} devices)"

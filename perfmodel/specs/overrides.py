@@ -6,6 +6,7 @@ that is set has the source and basis ``user``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from perfmodel.specs.plain import is_list, is_mapping
 from perfmodel.specs.problems import unknown_key
 from perfmodel.specs.structure import Shape, child
 from perfmodel.specs.yaml_reader import Document, KeyPath, Place, read_value
+
+#: Positions in lists, as messages write them: ``tiers[0].bandwidth`` is ``tiers.0.bandwidth``.
+_POSITION = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def make_overrides(values: Mapping[str, Any]) -> tuple[Override, ...]:
     """
     overrides: list[Override] = []
     for path, value in values.items():
-        parts = tuple(path.split("."))
+        parts = tuple(_POSITION.sub(r".\1", path).split("."))
         if not all(parts):
             raise UsageError(f"--set {path}: an empty part in the path")
         overrides.append(Override(path, _plain(value), parts))

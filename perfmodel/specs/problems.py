@@ -179,7 +179,7 @@ def _needed(shape: Shape | None) -> str:
     if shape.choices:
         return f"one of {', '.join(str(choice) for choice in shape.choices)}"
     if shape.models or shape.is_free_mapping:
-        return f"{_MAPPING}{_keys_hint(shape)}"
+        return f"{'a name or ' if shape.is_text else ''}{_MAPPING}{_keys_hint(shape)}"
     return "a list" if shape.is_list else "a value"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from perfmodel.specs.base import SwitchField, WholeField
@@ -124,14 +124,19 @@ class StrategySpec(SpecModel):
     sequence_parallel: SwitchField = False
     zero: Literal[0, 1, 2, 3] = 0
     recompute: RecomputeSpec = RecomputeSpec()
-    order: Annotated[GroupOrder, Field(min_length=4, max_length=4)] = DEFAULT_ORDER
+    order: GroupOrder = DEFAULT_ORDER
     layers_per_stage: tuple[CountField, ...] | None = None
     pipeline: PipelineSpec = PipelineSpec()
 
+    @field_validator("order")
+    @classmethod
+    def _whole_order(cls, order: GroupOrder) -> GroupOrder:
+        if sorted(order) != sorted(DEFAULT_ORDER):
+            raise PydanticCustomError("order", "name each of tp, cp, dp, pp once", {})
+        return order
+
     @model_validator(mode="after")
     def _consistent(self) -> StrategySpec:
-        if len(set(self.order)) != len(DEFAULT_ORDER):
-            raise PydanticCustomError("order", "order names each of tp, cp, dp, pp once", {})
         both = self.layers_per_stage is not None and self.pipeline.layers_per_stage is not None
         if both and self.layers_per_stage != self.pipeline.layers_per_stage:
             raise PydanticCustomError("layers", "layers_per_stage and pipeline.layers_per_stage differ; say one", {})
@@ -182,7 +187,7 @@ class WorkloadSpec(SpecModel):
     def _complete(self) -> WorkloadSpec:
         needed: Mapping[str, tuple[str, ...]] = {
             "training": ("sequence_length", "global_batch"), "fine-tuning": ("sequence_length", "global_batch"),
-            "forward": ("sequence_length", "batch"), "inference": ("prompt_tokens", "output_tokens", "batch"),
+            "forward": ("sequence_length", "batch"),
         }  # fmt: skip
         missing = [name for name in needed.get(self.kind, ()) if not getattr(self, name)]
         if missing:

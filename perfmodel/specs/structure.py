@@ -35,6 +35,8 @@ class Shape:
         Allowed texts, where they are declared.
     is_open
         Anything may stand here.
+    is_free_mapping, is_list, is_text
+        A mapping with free keys, a list, or a text (a name, for example) may stand here.
     """
 
     models: tuple[type[BaseModel], ...] = ()
@@ -44,6 +46,7 @@ class Shape:
     is_open: bool = False
     is_free_mapping: bool = False
     is_list: bool = False
+    is_text: bool = False
 
     @property
     def keys(self) -> list[str]:
@@ -67,10 +70,7 @@ def shape_of(annotation: Annotation) -> Shape:
     """The shape that an annotation declares."""
     found = _Collector()
     found.add(annotation)
-    return Shape(
-        tuple(found.models), tuple(found.values), found.unit, tuple(found.choices),
-        found.is_open, found.is_free_mapping, found.is_list,
-    )  # fmt: skip
+    return found.shape()
 
 
 class _Collector:
@@ -79,7 +79,13 @@ class _Collector:
         self.values: list[Annotation] = []
         self.choices: list[Any] = []
         self.unit: str | None = None
-        self.is_open = self.is_free_mapping = self.is_list = False
+        self.is_open = self.is_free_mapping = self.is_list = self.is_text = False
+
+    def shape(self) -> Shape:
+        return Shape(
+            tuple(self.models), tuple(self.values), self.unit, tuple(self.choices),
+            self.is_open, self.is_free_mapping, self.is_list, self.is_text,
+        )  # fmt: skip
 
     def add(self, annotation: Annotation) -> None:
         origin, arguments = get_origin(annotation), get_args(annotation)
@@ -100,6 +106,8 @@ class _Collector:
             self.models.append(annotation)
         elif annotation is Any:
             self.is_open = True
+        elif annotation is str:
+            self.is_text = True
 
     def _add_annotated(self, arguments: tuple[Any, ...]) -> None:
         for extra in arguments[1:]:
@@ -131,7 +139,4 @@ def child(shape: Shape, part: str | int) -> Shape | None:
     found = _Collector()
     for annotation in annotations:
         found.add(annotation)
-    return Shape(
-        tuple(found.models), tuple(found.values), found.unit, tuple(found.choices),
-        found.is_open, found.is_free_mapping, found.is_list,
-    )  # fmt: skip
+    return found.shape()

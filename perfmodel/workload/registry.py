@@ -86,7 +86,7 @@ def _build(model: ModelSpec, attention_kernel: AttentionKernel) -> OperatorGraph
     if builder is None:
         known = ", ".join(sorted(BUILDERS))
         blocks = ", ".join(optional_blocks(model))
-        hint = nearest(model.family, BUILDERS)
+        hint = "" if blocks else nearest(model.family, BUILDERS)  # a family of the catalogue is not misspelt
         raise UnsupportedOperator(
             f"{model.name}: no builder for the family {model.family!r}{f' (blocks: {blocks})' if blocks else ''}; "
             f"known families: {known}{hint}. The dimensions are catalogued and can be looked at"
@@ -112,11 +112,12 @@ def apply_transforms(graph: OperatorGraph, transforms: Iterable[str | Mapping[st
     UsageError
         A transform is not registered; the message lists those that are.
     """
-    for one in transforms:
+    for position, one in enumerate(transforms):
         parameters = {"name": one} if isinstance(one, str) else dict(one)
         name = str(parameters.pop("name", ""))
         if name not in TRANSFORMS:
             known = ", ".join(sorted(TRANSFORMS)) or "none"
-            raise UsageError(f"unknown transform {name!r}; registered: {known}{nearest(name, TRANSFORMS)}")
+            hint = nearest(name, TRANSFORMS)
+            raise UsageError(f"transforms[{position}]: unknown transform {name!r}; registered: {known}{hint}")
         graph = TRANSFORMS[name](graph, **parameters)
     return graph

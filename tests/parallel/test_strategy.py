@@ -62,7 +62,7 @@ def test_sharding_follows_the_zero_stage():
     [
         ({"dp": 32}, r"dp = 32 contradicts 8192 devices / \(tp\*cp\*pp = 128\) = 64"),
         ({"dp_replicate": 3, "dp_shard": 32}, r"dp = 96 contradicts 8192 devices"),
-        ({"zero": 3, "dp_shard": 48}, r"dp_replicate = 1 times dp_shard = 48 is not dp = 64"),
+        ({"zero": 3, "dp_shard": 48}, r"dp_shard = 48 does not divide dp = 64"),
         ({"recompute": "selectiv"}, r"recompute: 'selectiv' is not one of none, selective; did you mean 'selective'"),
     ],
 )

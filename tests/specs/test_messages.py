@@ -162,8 +162,8 @@ def test_needed_numbers_are_named(write: Write, scenario: Path, catalogue: Catal
             "recompute: {policy: full, blocks: 1, fraction: 0.5}",
             "7: strategy.recompute: say `blocks` or",
         ),
-        ("recompute: full", "order: [tp, pp]", "7: strategy.order: must have at least 4 items"),
-        ("recompute: full", "order: [tp, tp, dp, pp]", "7: strategy: order names each of tp, cp, dp, pp once"),
+        ("recompute: full", "order: [tp, pp]", "7: strategy.order: name each of tp, cp, dp, pp once"),
+        ("recompute: full", "order: [tp, tp, dp, pp]", "7: strategy.order: name each of tp, cp, dp, pp once"),
         (
             "recompute: full",
             "pipeline: {schedule: 1f1b, virtual_stages: 2}",
