@@ -97,8 +97,8 @@ def list_specs(
             "kind": entry.kind,
             "name": entry.path.stem if entry.kind == "scenario" else entry.name,
             "origin": "user" if entry.user else "shipped",
-            "aliases": list(entry.aliases),
             "title": entry.title or (entry.name if entry.kind == "scenario" else ""),
+            "aliases": list(entry.aliases),
         }
         for one in wanted
         for entry in catalogue.entries(one)

@@ -112,7 +112,7 @@ class StepParameters:
     data_exposed: Numeric  # fraction of DP communication that can never be hidden
     data_window: Numeric  # micro-batches whose compute hides DP communication
     elementwise_inflation: Numeric  # memory-bound traffic relative to the fully fused minimum
-    matmul_quality: Numeric  # kernel time factor of the stack (1 = as measured alone)
+    matmul_slowdown: Numeric  # kernel time factor of the stack (1 = as measured alone)
     block_overhead: Numeric  # s of host or launch time per block and pass, not hidden
     fixed_overhead: Numeric  # s per step: data loader, logging, garbage collection
     optimizer_traffic_factor: Numeric  # optimizer traffic relative to one pass over its state

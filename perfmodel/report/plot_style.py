@@ -23,7 +23,7 @@ _FRAME_HEIGHT = 120
 #: Lines over the colour: the colour carries the meaning, the lines survive printing in grey.
 _PATTERN = {"fgopacity": 0.6, "solidity": 0.2, "size": 8}
 #: Room to the right of a horizontal bar for its value, as a fraction of the longest bar.
-_VALUE_ROOM = 1.22
+VALUE_ROOM = 1.22
 
 
 def safe(text: Any) -> str:
@@ -123,7 +123,7 @@ def bar_figure(
         )
     )
     figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
-    figure.update_xaxes(title=axis, range=[0, max([*values, 0.0]) * _VALUE_ROOM or 1])
+    figure.update_xaxes(title=axis, range=[0, max([*values, 0.0]) * VALUE_ROOM or 1])
     return figure
 
 

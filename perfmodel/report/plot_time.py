@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import plotly.graph_objects as go
 
 from perfmodel.engine.result import CauseRow, Result
 from perfmodel.report.display import is_number, label_of_key, percent, quantity, scale, short_percent
 from perfmodel.report.palette import Look, look_of, look_of_key
-from perfmodel.report.plot_style import bar_figure, bars_height, markers, safe, style
+from perfmodel.report.plot_style import VALUE_ROOM, bar_figure, bars_height, safe, style
 from perfmodel.report.sentence import operator_label, operator_shares, operator_times, positive
 
 _MOST_OPERATORS = 14
-#: Columns of a label below a bar of the waterfall.
-_LABEL_COLUMNS = 14
 
 
 def waterfall_figure(result: Result) -> go.Figure | None:
@@ -24,7 +20,7 @@ def waterfall_figure(result: Result) -> go.Figure | None:
     if not causes or not is_number(step) or step <= 0:
         return None
     factor, unit = scale([step], "s")
-    names = ["<br>".join(textwrap.wrap(safe(row.name), _LABEL_COLUMNS)) for row in causes] + ["step"]
+    names = [safe(row.name) for row in causes] + ["step"]
     lengths = [row.seconds / factor for row in causes] + [step / factor]
     bases, height = [], 0.0
     for length in lengths[:-1]:
@@ -37,25 +33,17 @@ def waterfall_figure(result: Result) -> go.Figure | None:
         f"<b>{name}</b><br>{row.seconds:.6g} s<br>{percent(row.seconds / step)} of the step"
         for name, row in zip(names, causes, strict=False)
     ]
-    figure = go.Figure(
-        go.Bar(
-            x=names,
-            y=[abs(length) for length in lengths],
-            base=[*bases, 0.0],
-            marker=markers([*(_cause_look(row) for row in causes), look_of("total")]),
-            text=[*texts, quantity(step, "s")],
-            textposition="outside",
-            cliponaxis=False,
-            customdata=[*hovers, f"<b>step</b><br>{step:.6g} s"],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    )
+    looks = [*(_cause_look(row) for row in causes), look_of("total")]
+    said = [f" {text}" for text in (*texts, quantity(step, "s"))]
+    told = [*hovers, f"<b>step</b><br>{step:.6g} s"]
+    figure = bar_figure(names, [abs(length) for length in lengths], looks, said, told, f"time [{unit}]")
+    figure.update_traces(base=[*bases, 0.0])
+    reach = max(base + abs(length) for base, length in zip([*bases, 0.0], lengths, strict=True))
+    figure.update_xaxes(range=[0, reach * VALUE_ROOM])
     for index in range(len(causes)):  # a thin line carries each level to the next bar
         level = sum(lengths[: index + 1])
-        figure.add_shape(type="line", x0=index, x1=index + 1, y0=level, y1=level, line={"color": "#9aa5b1", "width": 1})
-    figure.update_yaxes(title=f"time [{unit}]", range=[0, step / factor * 1.12])
-    figure.update_xaxes(tickangle=0, showgrid=False)
-    return style(figure, _waterfall_title(result, step), height=430)
+        figure.add_shape(type="line", y0=index, y1=index + 1, x0=level, x1=level, line={"color": "#9aa5b1", "width": 1})
+    return style(figure, _waterfall_title(result, step), height=bars_height(len(names)))
 
 
 def _cause_look(row: CauseRow) -> Look:

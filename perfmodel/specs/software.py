@@ -45,7 +45,7 @@ class BehaviourSpec(SpecModel):
     data_exposed: FractionField | None = None
     data_window: RatioField | None = None
     elementwise_inflation: PositiveRatioField | None = None
-    matmul_quality: PositiveRatioField | None = None
+    matmul_slowdown: PositiveRatioField | None = None
     block_overhead: TimeField | None = None
     fixed_overhead: TimeField | None = None
     optimizer_traffic_factor: RatioField | None = None

@@ -52,7 +52,7 @@ SOFTWARE: dict[str, Any] = {
     "behaviour": {
         "tensor_exposed": 1, "regather_exposed": 0, "context_exposed": 0.3, "pipeline_exposed": 0.4,
         "data_exposed": 0.1, "data_window": 1,
-        "elementwise_inflation": 1, "matmul_quality": 1, "block_overhead": "40 us", "fixed_overhead": "5 ms",
+        "elementwise_inflation": 1, "matmul_slowdown": 1, "block_overhead": "40 us", "fixed_overhead": "5 ms",
         "optimizer_traffic_factor": 2, "jitter_per_doubling": 0.005, "gradient_bucket_bytes": "100 MB",
         "reserved_memory": "1 GiB", "workspace": "64 MiB", "early_stop_recompute": 0,
     },

@@ -50,10 +50,10 @@ def test_at_most_seven_series_and_every_one_answers_the_pointer(drawn):
 
 def test_the_waterfall_ends_at_the_step(drawn):
     bars = drawn["waterfall"].data[0]
-    assert sum(bars.y[:-1]) == pytest.approx(bars.y[-1], rel=1e-9)
+    assert sum(bars.x[:-1]) == pytest.approx(bars.x[-1], rel=1e-9)
     # Each bar starts where the one before ends.
-    for at in range(1, len(bars.y) - 1):
-        assert bars.base[at] == pytest.approx(bars.base[at - 1] + bars.y[at - 1])
+    for at in range(1, len(bars.x) - 1):
+        assert bars.base[at] == pytest.approx(bars.base[at - 1] + bars.x[at - 1])
 
 
 def test_a_cause_that_saves_time_goes_down(make_result, result):
@@ -62,7 +62,7 @@ def test_a_cause_that_saves_time_goes_down(make_result, result):
     lost = type(second)("kernel efficiency", second.seconds + 1.0, "efficiency")
     bars = figures(make_result(waterfall=(first, lost, saved, *rest)))["waterfall"].data[0]
     assert bars.base[2] == pytest.approx(first.seconds + second.seconds)
-    assert bars.y[2] == pytest.approx(1.0)
+    assert bars.x[2] == pytest.approx(1.0)
 
 
 def test_bars_add_up_to_the_totals(result, drawn):

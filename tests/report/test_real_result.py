@@ -31,7 +31,7 @@ def test_figures_add_up_to_the_step(computed):
     )
     assert sum(drawn["breakdown"].data[0].x) == pytest.approx(computed.time["step_s"], rel=1e-9)
     bars = drawn["waterfall"].data[0]
-    assert bars.base[-2] + bars.y[-2] == pytest.approx(computed.time["step_s"], rel=1e-9)
+    assert bars.base[-2] + bars.x[-2] == pytest.approx(computed.time["step_s"], rel=1e-9)
 
 
 def test_the_replayed_schedule_takes_the_time_of_the_closed_form(computed):
