@@ -21,7 +21,7 @@ BYTES_OF_16_BITS = 2.0
 
 def warnings_of(question: Question, evaluation: Evaluation) -> tuple[ResultWarning, ...]:
     """All warnings, the most important first."""
-    found = [*_assumed(question), *_money(question), *_power(evaluation), *_narrow(question), *_files(question)]
+    found = [*_assumed(question), *_money(question), *_power(evaluation), *_narrow(question), *_unused(question), *_files(question)]
     return tuple(sorted(found, key=lambda one: (one.severity != "warning", -abs(one.effect or 0.0))))
 
 
@@ -89,6 +89,14 @@ def _narrow(question: Question) -> list[ResultWarning]:
     narrow = sorted({name for name in question.problem.formats.compute.values() if known(name) < BYTES_OF_16_BITS})
     message = "{} products are taken at their own peak; scaling, casts and layers kept at 16 bits are not priced yet"
     return [ResultWarning("narrow-format", "warning", "numerics.compute", message.format(name)) for name in narrow]
+
+
+def _unused(question: Question) -> list[ResultWarning]:
+    """Numbers that a scenario may state and that nothing uses yet."""
+    site = question.resolved.scenario.site
+    if site is None or site.rack_power is None:
+        return []
+    return [ResultWarning("not-used", "warning", "site.rack_power", "the power of a rack limits nothing yet")]
 
 
 def _files(question: Question) -> list[ResultWarning]:
