@@ -27,7 +27,7 @@ from perfmodel.provenance import Sourced, Traced
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.units import Numeric
 from perfmodel.workload import apply_transforms, build_graph
-from perfmodel.workload.operators import OperatorGraph
+from perfmodel.workload.operators import CrossEntropy, OperatorGraph
 
 #: Workloads that one step of this engine can cost.
 _TRAINING, _FORWARD = "training", "forward"
@@ -76,6 +76,9 @@ def build_question(resolved: ResolvedScenario) -> Question:
         build_graph(resolved.model, attention_kernel=resolved.software.attention.kernel),
         [{"name": one.name, **one.options} for one in scenario.transforms],
     )
+    workload, pricing, site = _workload(resolved), scenario.pricing, scenario.site
+    if not workload.training:
+        graph = without_loss(graph)
     machine = resolve(
         resolved.cluster,
         resolved.accelerator,
@@ -87,7 +90,6 @@ def build_question(resolved: ResolvedScenario) -> Question:
         scenario.pricing,
         scenario.reliability,
     )
-    workload, pricing, site = _workload(resolved), scenario.pricing, scenario.site
     utilisation = 1.0 if pricing is None or pricing.utilisation is None else pricing.utilisation.value
     problem = Problem(
         graph=graph,
@@ -107,6 +109,12 @@ def build_question(resolved: ResolvedScenario) -> Question:
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def without_loss(graph: OperatorGraph) -> OperatorGraph:
+    """The graph that ends at the logits: a forward pass on its own has nothing to differentiate."""
+    kept = tuple(one for one in graph.epilogue.operators if not isinstance(one, CrossEntropy))
+    return replace(graph, epilogue=replace(graph.epilogue, operators=kept))
 
 
 def _bf16_peak(resolved: ResolvedScenario) -> float | None:
@@ -175,16 +183,24 @@ def describe(question: Question) -> tuple[str, ...]:
     policy = plan.recompute_policies[int(plan.recompute[0])]
     device, place = resolved.accelerator.title or machine.accelerator, resolved.cluster.title or machine.cluster
     recipe, model = resolved.numerics.title or resolved.numerics.name, resolved.model.title or resolved.model.name
+    if not workload.training:  # the title of a recipe names the state of the optimizer
+        recipe = f"products in {question.problem.formats.compute['matmul']}"
     schedule = f"{plan.schedule} with {int(plan.virtual_stages[0])} virtual stages"
     steps = f"micro-batch {int(plan.micro_batch[0])} x {int(plan.num_microbatches[0])}"
     stack = resolved.software.title or machine.software
     batch = f"{workload.global_batch:,} sequences of {workload.sequence_length:,.0f} tokens per step"
     return (
-        f"{model}: {graph.parameter_count() / 1e9:,.4g} billion parameters, {graph.layers} layers",
+        f"{model}: {_count_in_words(graph.parameter_count())} parameters, {graph.layers} layers",
         f"{resolved.devices:,} of {machine.devices:,} x {device} in {place}; {stack}",
         f"{workload.kind}: {batch}, {recipe}",
         f"{sizes}; {steps}, {schedule}, ZeRO {int(plan.zero[0])}, recompute {policy}",
     )
+
+
+def _count_in_words(count: float) -> str:
+    """``405.9 billion``, ``43.85 million``."""
+    factor, word = (1e9, "billion") if count >= 0.9995e9 else (1e6, "million")
+    return f"{count / factor:,.4g} {word}"
 
 
 # -- traced ------------------------------------------------------------------------------------------

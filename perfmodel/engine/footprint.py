@@ -92,9 +92,10 @@ def _widest_tensor(problem: Problem, plan: PlanNumbers) -> Numeric:
 
 
 def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
-    """Logits in their format beside the full-precision copy that the loss differentiates."""
+    """Logits in their format, in training beside the full-precision copy that the loss differentiates."""
     tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
-    width = problem.formats.logits + problem.formats.full_precision
+    copy = problem.formats.full_precision if problem.workload.training else 0.0
+    width = problem.formats.logits + copy
     return memory.logits_bytes(tokens, problem.axes["vocabulary"] / plan.tp, width)
 
 

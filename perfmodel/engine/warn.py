@@ -21,7 +21,14 @@ BYTES_OF_16_BITS = 2.0
 
 def warnings_of(question: Question, evaluation: Evaluation) -> tuple[ResultWarning, ...]:
     """All warnings, the most important first."""
-    found = [*_assumed(question), *_money(question), *_power(evaluation), *_narrow(question), *_unused(question), *_files(question)]
+    found = [
+        *_assumed(question),
+        *_money(question),
+        *_power(evaluation),
+        *_narrow(question),
+        *_unused(question),
+        *_files(question),
+    ]
     return tuple(sorted(found, key=lambda one: (one.severity != "warning", -abs(one.effect or 0.0))))
 
 

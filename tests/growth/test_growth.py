@@ -302,7 +302,7 @@ def test_a_forward_pass_costs_what_it_costs_in_training(prompt: LoadedScenario) 
     alone = {row.name: row for row in prompt.run().operators}
     training = load(BASE | {"cluster": {"name": "hgx-h100-ib-ndr", "devices": 8}, "strategy": {"tp": 8}}).run()
     for row in training.operators:
-        if row.phase == "forward":
+        if row.phase == "forward" and row.name != "head.loss:forward":  # nothing is differentiated
             assert (row.flop, row.time_s) == (alone[row.name].flop, alone[row.name].time_s)
 
 
