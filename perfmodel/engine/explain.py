@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -70,35 +70,33 @@ def explain_question(question: Question, target: str | None = None) -> Traced:
         return as_traced(operator_time(found)).named(name, "s")
     if wanted.startswith("optimizer"):
         return as_traced(evaluation.step.optimizer).named("optimizer.step:optimizer", "s")
-    first, *rest = wanted.split(".")
-    if first in _ROW_GROUPS and rest:
-        return _row_number(_rows(question, first, costs, evaluation, numbers), wanted)
+    rows = _row_groups(question, traced, costs, evaluation, numbers)
+    group, _, below = wanted.partition(".")
+    if group in rows and below:
+        return _row_number(rows[group](), wanted)
     raise _no_such_number(wanted, numbers, costs)
 
 
-_ROW_GROUPS = ("operators", "communication", "stages", "waterfall", "plans", "published", "uncertainty", "warnings")
-
-
-def _rows(question: Question, group: str, costs: KeyCosts, evaluation: Evaluation, numbers: Mapping[str, Any]) -> Any:
-    """The rows of one group of the result, made of traced operands."""
-    traced = question.traced()
+def _row_groups(
+    question: Question, traced: Question, costs: KeyCosts, evaluation: Evaluation, numbers: Mapping[str, Any]
+) -> dict[str, Callable[[], Any]]:
+    """How to make the rows of each group of the result from traced operands."""
     problem, plan = traced.problem, traced.plan
     role = ROLE[problem.workload.kind]
-    if group == "operators":
-        return operator_rows(problem, plan, costs, evaluation, role)
-    if group == "communication":
-        return communication_rows(problem, plan, costs, evaluation)
-    if group == "stages":
-        return stage_rows(evaluation)
-    if group == "waterfall":
-        return waterfall(problem, costs, evaluation)
-    if group == "plans":
-        return (plan_summary(plan, role),)
-    if group == "published":
-        return published_rows(question.resolved, numbers)
-    if group == "warnings":
-        return warnings_of(question, evaluation)
-    return intervals(question, numbers, lambda value, label: Traced.leaf(value, label, "1", "residuals", "derived"))
+
+    def deviation(value: float, label: str) -> Traced:
+        return Traced.leaf(value, label, "1", "residuals", "derived")
+
+    return {
+        "operators": lambda: operator_rows(problem, plan, costs, evaluation, role),
+        "communication": lambda: communication_rows(problem, plan, costs, evaluation),
+        "stages": lambda: stage_rows(evaluation),
+        "waterfall": lambda: waterfall(problem, costs, evaluation),
+        "plans": lambda: (plan_summary(plan, role),),
+        "published": lambda: published_rows(question.resolved, numbers),
+        "uncertainty": lambda: intervals(question, numbers, deviation),
+        "warnings": lambda: warnings_of(question, evaluation),
+    }
 
 
 def _row_number(rows: Any, wanted: str) -> Traced:
