@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, collective_time, plain
+from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import SectionCosts, Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, stage_sum
@@ -32,19 +32,28 @@ class DataBuffers:
 class DataTimes:
     """Time of one data-parallel collective of each kind."""
 
-    all_reduce: Numeric = 0.0
-    reduce_scatter: Numeric = 0.0
-    all_gather: Numeric = 0.0
-    replicas: Numeric = 0.0  # all-reduce of the shards over the replicas of hybrid sharding
+    all_reduce: Numeric
+    reduce_scatter: Numeric
+    all_gather: Numeric
+    replicas: Numeric  # all-reduce of the shards over the replicas of hybrid sharding
 
 
 @dataclass(frozen=True)
 class DataTraffic:
-    """Communication of a step outside the micro-batches: exposed and overlapped time, and what it is made of."""
+    """Communication of a step outside the micro-batches: exposed and overlapped time."""
 
     exposed: Numeric
     overlapped: Numeric
-    times: DataTimes
+
+
+@dataclass(frozen=True)
+class DataCollective:
+    """One data-parallel collective of a stage; ``count`` per step, 0 in plans that do not have it."""
+
+    operation: str
+    group: Group
+    size: Numeric  # bytes of the full buffer
+    count: Numeric
 
 
 def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> DataBuffers:
@@ -53,6 +62,24 @@ def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Da
     weights = memory.state_bytes(parameters, problem.formats.weights, 1.0)
     deferred = training.gradient_reductions(plan.num_microbatches, plan.pp, plan.virtual_stages)
     return DataBuffers(gradients, weights, np.where(plan.zero >= 2.0, deferred, 1.0))
+
+
+def data_collectives(
+    problem: Problem, plan: PlanNumbers, groups: PlanGroups, parameters: Numeric
+) -> tuple[DataCollective, ...]:
+    """Everything that data parallelism does in a step for a stage with ``parameters`` local parameters."""
+    buffers, m = data_buffers(problem, plan, parameters), plan.num_microbatches
+    backward = 1.0 if problem.workload.training else 0.0
+    whole, state, sharded = (_by_zero(plan, *levels) for levels in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    shards = buffers.gradients / groups.shard.ranks
+    return (
+        DataCollective(ALL_REDUCE, groups.data, buffers.gradients, backward * whole),
+        DataCollective(REDUCE_SCATTER, groups.data, buffers.gradients, backward * state * buffers.reductions),
+        DataCollective(ALL_GATHER, groups.data, buffers.weights, backward * state),
+        DataCollective(REDUCE_SCATTER, groups.shard, buffers.gradients, backward * sharded * m),
+        DataCollective(ALL_GATHER, groups.shard, buffers.weights, (1.0 + backward) * sharded * m),
+        DataCollective(ALL_REDUCE, groups.replicas, shards, backward * sharded),
+    )
 
 
 def _data_times(problem: Problem, groups: PlanGroups, buffers: DataBuffers) -> DataTimes:
@@ -72,7 +99,7 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     under ZeRO 2 with an interleaved schedule.
     """
     if not problem.workload.training:
-        return DataTraffic(0.0, 0.0, DataTimes())
+        return DataTraffic(0.0, 0.0)
     step, buffers = problem.machine.step, data_buffers(problem, plan, worst.parameters)
     times, exposed_share = _data_times(problem, groups, buffers), step.data_exposed
     window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
@@ -84,7 +111,7 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     sharded_time = buffers.reductions * times.reduce_scatter + times.all_gather
     exposed = _by_zero(plan, reduced, scattered + gathered, replicated)
     moved = _by_zero(plan, times.all_reduce, sharded_time, times.replicas)
-    return DataTraffic(exposed, moved - exposed, times)
+    return DataTraffic(exposed, moved - exposed)
 
 
 def _by_zero(plan: PlanNumbers, replicated: Numeric, sharded_state: Numeric, sharded_parameters: Numeric) -> Numeric:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.engine.data_parallel import data_buffers, optimizer_traffic
-from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, link_energy, send_energy
+from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
+from perfmodel.engine.networks import link_energy, send_energy
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, stage_parameters, stage_sum
@@ -70,25 +70,15 @@ def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
 ) -> tuple[Numeric, Numeric]:
     """Energy of the optimizer's traffic and of the data-parallel links of one device of a stage."""
+    parameters, tiers = stage_parameters(stage, sections, plan), problem.machine.tiers
+    sent = total(
+        one.count * link_energy(one.operation, one.size, one.group, tiers)
+        for one in data_collectives(problem, plan, groups, parameters)
+    )
     if not problem.workload.training:
-        return 0.0, 0.0
-    parameters = stage_parameters(stage, sections, plan)
+        return 0.0, sent
     traffic = optimizer_traffic(problem, plan, parameters)
-    moved = energy.movement_energy(traffic, problem.machine.energy.memory_per_byte)
-    return moved, _data_energy(problem, plan, groups, parameters)
-
-
-def _data_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups, parameters: Numeric) -> Numeric:
-    """ZeRO 0 reduces gradients; 1 and 2 scatter them and gather weights; 3 does so in every micro-batch."""
-    tiers, m = problem.machine.tiers, plan.num_microbatches
-    buffers = data_buffers(problem, plan, parameters)
-    reduced = link_energy(ALL_REDUCE, buffers.gradients, groups.data, tiers)
-    state = buffers.reductions * link_energy(REDUCE_SCATTER, buffers.gradients, groups.data, tiers)
-    state = state + link_energy(ALL_GATHER, buffers.weights, groups.data, tiers)
-    sharded = m * link_energy(REDUCE_SCATTER, buffers.gradients, groups.shard, tiers)
-    sharded = sharded + 2.0 * m * link_energy(ALL_GATHER, buffers.weights, groups.shard, tiers)
-    sharded = sharded + link_energy(ALL_REDUCE, buffers.gradients / groups.shard.ranks, groups.replicas, tiers)
-    return np.where(plan.zero >= 3.0, sharded, np.where(plan.zero >= 1.0, state, reduced))
+    return energy.movement_energy(traffic, problem.machine.energy.memory_per_byte), sent
 
 
 def _send_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:

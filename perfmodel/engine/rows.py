@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.composition import Evaluation
-from perfmodel.engine.data_parallel import data_buffers, optimizer_traffic
+from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
 from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token
-from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, SEND, Group, outer_domains, spanned_tiers
+from perfmodel.engine.networks import SEND, Group, collective_time, outer_domains, spanned_tiers
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import CommunicationCost, KeyCosts, stopped_early
@@ -242,37 +242,29 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
 
 
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
-    step = evaluation.step
+    step, tiers = evaluation.step, problem.machine.tiers
     exposed, moved = amount(step.data), amount(step.data) + amount(step.data_overlapped)
-    parts = [part for part in _data_parts(problem, evaluation) if number(part[1].ranks) > 1.0 and number(part[4]) > 0.0]
-    # Exposure is known for the sum; it is shared out in proportion to the time of the parts.
-    whole = sum(part[4] for part in parts)
-    return [
-        _communication_row(problem, "data", operation, group, size, count, moved * time / whole, exposed * time / whole)
-        for operation, group, size, count, time in parts
-        if number(moved) > 0.0
+    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.parameters)
+    parts = [
+        (one, amount(one.count) * amount(collective_time(one.operation, one.size, one.group, tiers)))
+        for one in uses
+        if number(one.group.ranks) > 1.0 and number(one.count) > 0.0
     ]
-
-
-def _data_parts(problem: Problem, evaluation: Evaluation) -> list[tuple[str, Group, Any, Any, Any]]:
-    """Operation, group, buffer, count per step and total time of the data-parallel collectives."""
-    numbers, groups, times = evaluation.numbers, evaluation.groups, evaluation.step.data_times
-    buffers = data_buffers(problem, numbers, evaluation.step.critical.parameters)
-    gradients, weights, zero = amount(buffers.gradients), amount(buffers.weights), number(numbers.zero)
-    scatter, gather = amount(times.reduce_scatter), amount(times.all_gather)
-    if zero < 1.0:
-        return [(ALL_REDUCE, groups.data, gradients, 1.0, amount(times.all_reduce))]
-    if zero < 3.0:
-        reductions = amount(buffers.reductions)
-        return [
-            (REDUCE_SCATTER, groups.data, gradients, reductions, reductions * scatter),
-            (ALL_GATHER, groups.data, weights, 1.0, gather),
-        ]
-    m, shards = amount(numbers.num_microbatches), gradients / amount(groups.shard.ranks)
+    # Exposure is known for the sum; it is shared out in proportion to the time of the parts.
+    whole = sum(time for _, time in parts)
     return [
-        (REDUCE_SCATTER, groups.shard, gradients, m, m * scatter),
-        (ALL_GATHER, groups.shard, weights, 2.0 * m, 2.0 * m * gather),
-        (ALL_REDUCE, groups.replicas, shards, 1.0, amount(times.replicas)),
+        _communication_row(
+            problem,
+            "data",
+            one.operation,
+            one.group,
+            amount(one.size),
+            amount(one.count),
+            moved * time / whole,
+            exposed * time / whole,
+        )
+        for one, time in parts
+        if number(moved) > 0.0
     ]
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from perfmodel.engine.data_parallel import (
-    DataTimes,
     SectionGathers,
     data_parallel,
     gather_time,
@@ -54,7 +53,6 @@ class StepTime:
     data_overlapped: Numeric
     step: Numeric
     critical: StageTime
-    data_times: DataTimes
 
 
 @dataclass(frozen=True)
@@ -188,5 +186,4 @@ def step_time(
         data_overlapped=traffic.overlapped + m * worst.gather_overlapped,
         step=busy + overhead,
         critical=worst,
-        data_times=traffic.times,
     )

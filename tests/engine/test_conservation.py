@@ -253,3 +253,21 @@ def test_a_forward_pass_has_the_communication_of_a_forward_pass(run: Run, strate
     whole = sum(row.time_s for row in training.communication if row.group in {"tensor", "context"})
     assert sum(row.time_s for row in model) < 0.6 * whole
     assert forward.energy["per_step_j"] < 0.5 * training.energy["per_step_j"]
+
+
+def test_a_forward_pass_gathers_sharded_parameters_once_per_micro_batch(ask: Ask) -> None:
+    question = ask(
+        "llama-8b",
+        cluster__devices=8,
+        strategy={"zero": 3},
+        workload={"kind": "forward", "sequence_length": 8192, "batch": 64},
+    )
+    forward = question.run()
+    (gather,) = forward.communication
+    assert (gather.group, gather.operation, gather.count) == ("data", "all-gather", 8)
+    assert gather.bytes_per_operation == 2 * 8_030_261_248
+    assert gather.exposed_s == pytest.approx(forward.time["breakdown"]["data_communication_s"], rel=1e-12)
+    # Seven eighths of the weights leave each of the eight devices in every micro-batch.
+    sent = 8 * 8 * 7 / 8 * gather.bytes_per_operation
+    per_byte = question.question.problem.machine.tiers[0].energy_per_byte
+    assert forward.energy["breakdown"]["links_j"] == pytest.approx(sent * per_byte, rel=1e-12)
