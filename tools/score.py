@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from perfmodel.engine.build import build_question
 from perfmodel.engine.evaluate import evaluate
-from perfmodel.equations import collectives, matmul, roofline
+from perfmodel.engine.networks import ALL_REDUCE, Group, collective_time
+from perfmodel.equations import matmul, roofline
 from perfmodel.errors import PerfmodelError
 from perfmodel.machine.machine import Machine
 from perfmodel.specs.catalogue import Catalogue
@@ -42,8 +43,6 @@ LAUNCH_REGION = 15e-6
 BYTES_BF16 = 2.0
 #: Below this size a collective is mostly latency; its errors are reported apart.
 LATENCY_REGION = 2.0**20
-#: Groups from which on the library lets the switches reduce.
-SMALLEST_REDUCED_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -154,20 +153,8 @@ def score_all_reduce(folder: Path, catalogue: Catalogue) -> Iterator[Score]:
 
 
 def _all_reduce_time(rows: Sequence[Row], catalogue: Catalogue, accelerator: str) -> NDArray[np.float64]:
-    tier = one_node(catalogue, accelerator).tiers[0]
     size, ranks = _column(rows, "bytes"), _column(rows, "num_gpus")
-    if tier.copy_fraction is None or tier.fill_time is None:
-        raise PerfmodelError(f"{accelerator}: its links have no numbers for a switched ring")
-    ring = collectives.switched_ring_time(
-        collectives.all_reduce_wire(size, ranks), 0.5 * size / ranks, collectives.all_reduce_steps(ranks),
-        tier.bandwidth, tier.link_fraction, tier.copy_fraction, tier.fill_time, tier.base_latency, tier.step_latency,
-    )  # fmt: skip
-    if tier.reduction_latency is None or tier.reduction_fraction is None:
-        return np.asarray(ring)
-    reduced = collectives.in_network_all_reduce_time(
-        size, ranks, tier.bandwidth, tier.reduction_latency, tier.reduction_fraction
-    )
-    return np.where(ranks >= SMALLEST_REDUCED_GROUP, roofline.smooth_minimum(ring, reduced, 8.0), ring)
+    return np.asarray(collective_time(ALL_REDUCE, size, Group(ranks, (ranks,)), one_node(catalogue, accelerator).tiers))
 
 
 # -- training steps -------------------------------------------------------------------------------------

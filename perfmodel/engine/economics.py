@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.engine.problem import Problem
-from perfmodel.equations import money, reliability
+from perfmodel.equations import metrics, money, reliability
 from perfmodel.units import Numeric
 
 SECONDS_PER_DAY = 86_400.0
@@ -57,8 +57,8 @@ def economics(
     tokens = problem.workload.tokens
     if tokens is None:
         return Economics(step_usd, step_kg, good, interval, None, None, None, None, None)
-    steps = tokens / tokens_per_step / (good if good is not None else 1.0)
-    seconds = steps * step
+    seconds = metrics.run_time(tokens, tokens_per_step, step, 1.0 if good is None else good)
+    steps = seconds / step
     return Economics(
         step_usd,
         step_kg,
@@ -76,8 +76,8 @@ def _step_money(problem: Problem, devices: Numeric, step: Numeric, energy: Numer
     prices = problem.machine.prices
     if prices.device_rate is None:
         return None
-    spares = problem.machine.reliability.spare_fraction
-    rental = money.rental_cost(devices * (1.0 + spares), prices.device_rate, step, problem.utilisation)
+    paid = reliability.paid_devices(devices, problem.machine.reliability.spare_fraction)
+    rental = money.rental_cost(paid, prices.device_rate, step, problem.utilisation)
     if prices.includes_energy:
         return rental
     return None if prices.energy_price is None else rental + money.energy_cost(energy, prices.energy_price)

@@ -77,7 +77,7 @@ def _activations(
     layer, fraction = sections.layer, plan.recompute_fraction
     if not problem.workload.training:
         return memory.activation_bytes(_widest_tensor(problem, plan), _GATHERED_LAYERS)
-    kept = stage.layers * (fraction * layer.saved + (1.0 - fraction) * layer.saved_without_recompute)
+    kept = stage.layers * memory.recomputed_activation_bytes(layer.saved_without_recompute, layer.saved, fraction)
     # What backward rebuilds of one layer is live while that layer is differentiated.
     rebuilt = (
         fraction * np.maximum(layer.saved_without_recompute - layer.saved, 0.0) * np.where(stage.layers > 0.0, 1.0, 0.0)

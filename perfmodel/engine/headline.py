@@ -106,7 +106,7 @@ def _energy(evaluation: Evaluation, tokens: Numeric) -> dict[str, Numeric]:
     energy = evaluation.energy
     return {
         "energy.per_step_j": energy.total,
-        "energy.per_token_j": energy.total / tokens,
+        "energy.per_token_j": metrics.energy_per_token(energy.total, tokens),
         "energy.average_power_w": energy.average_power,
         "energy.peak_power_w": energy.peak_power,
         "energy.device_average_power_w": energy.device_average_power,
@@ -122,7 +122,6 @@ def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[
     def utilisation(per_token: Numeric) -> Numeric:
         return metrics.model_flop_utilisation(per_token * tokens, step, numbers.devices, peak)
 
-    executed = _executed_flop(evaluation) / tokens
     variants = {"full_attention": utilisation(flop.full_attention)}
     known = problem.machine.matmul.get("bf16")
     bf16_peak = problem.bf16_peak if known is None else known.peak
@@ -132,7 +131,7 @@ def _metrics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> dict[
         "metrics.tokens_per_s": rate,
         "metrics.tokens_per_s_per_device": rate / numbers.devices,
         "metrics.mfu": utilisation(flop.causal),
-        "metrics.hfu": utilisation(executed),
+        "metrics.hfu": metrics.hardware_flop_utilisation(_executed_flop(evaluation), step, numbers.devices, peak),
         "metrics.model_flop_per_token": flop.causal,
     } | {f"metrics.mfu_variants.{name}": value for name, value in variants.items()}
 
@@ -161,10 +160,12 @@ def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Eco
 
 
 def _money(problem: Problem, tokens: Numeric, totals: Economics) -> dict[str, Numeric]:
-    per_token = None if totals.step_usd is None else totals.step_usd / tokens * TOKENS_PER_MILLION
+    per_million = (
+        None if totals.step_usd is None else metrics.cost_per_token(totals.step_usd, tokens) * TOKENS_PER_MILLION
+    )
     named = {
         "money.per_step_usd": totals.step_usd,
-        "money.per_million_tokens_usd": per_token,
+        "money.per_million_tokens_usd": per_million,
         "carbon.per_step_kg": totals.step_kg,
         "run.tokens": problem.workload.tokens,
         "run.days": totals.days,

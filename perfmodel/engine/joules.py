@@ -84,8 +84,7 @@ def _update_energy(
 def _send_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:
     tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
     size = pipeline.pipeline_message_bytes(tokens, problem.axes["hidden"], problem.formats.activations, plan.tp)
-    passes = 2.0 if problem.workload.training else 1.0
-    count = passes * plan.virtual_stages * plan.num_microbatches
+    count = pipeline.pipeline_transfers(plan.pp, plan.num_microbatches, plan.virtual_stages, problem.workload.passes)
     return count * send_energy(size, groups.pipeline, problem.machine.tiers)
 
 

@@ -65,6 +65,11 @@ class Workload:
     tokens: Numeric | None
     mean_attended: Numeric | None = None
 
+    @property
+    def passes(self) -> float:
+        """Passes over the model in which activations or their gradients move on."""
+        return 2.0 if self.training else 1.0
+
 
 #: Names a step of a derivation: (value, name, unit) -> value.
 Labeller = Callable[[Any, str, str], Any]

@@ -63,6 +63,13 @@ class OperatorRow:
     memory_s: float
     floor_s: float
 
+    def seconds_per_step(self, num_microbatches: float) -> float:
+        """Time of all occurrences in a step [s], over the pipeline stages of one replica.
+
+        An operator of a pass runs once per micro-batch, the optimizer once per step.
+        """
+        return self.count * self.time_s * (1.0 if self.phase == "optimizer" else num_microbatches)
+
 
 @dataclass(frozen=True, slots=True)
 class CommunicationRow:

@@ -231,8 +231,11 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
     size = pipeline.pipeline_message_bytes(
         tokens, amount(problem.axes["hidden"]), amount(problem.formats.activations), amount(numbers.tp)
     )
-    passes = 2.0 if problem.workload.training else 1.0
-    count = passes * amount(numbers.virtual_stages) * amount(numbers.num_microbatches)
+    count = amount(
+        pipeline.pipeline_transfers(
+            numbers.pp, numbers.num_microbatches, numbers.virtual_stages, problem.workload.passes
+        )
+    )
     time = amount(step.pipeline) + amount(step.pipeline_overlapped)
     return [
         _communication_row(

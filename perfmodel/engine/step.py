@@ -128,9 +128,8 @@ def _sends(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:
     share = pipeline.pipeline_message_bytes(tokens, problem.axes["hidden"], width, plan.tp)
     whole = pipeline.pipeline_message_bytes(tokens, problem.axes["hidden"], width, 1.0)
     gathered = (1.0 - plan.sequence_parallel) * collective_time(ALL_GATHER, whole, groups.tensor, tiers)
-    passes = 2.0 if problem.workload.training else 1.0
-    once = send_time(share, groups.pipeline, tiers) + np.where(plan.pp > 1.0, gathered, 0.0)
-    return passes * plan.virtual_stages * once
+    once = send_time(share, groups.pipeline, tiers) + gathered
+    return pipeline.pipeline_transfers(plan.pp, 1.0, plan.virtual_stages, problem.workload.passes) * once
 
 
 def slowest(stages: Sequence[StageTime]) -> StageTime:

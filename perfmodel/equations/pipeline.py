@@ -148,10 +148,10 @@ def bubble_fraction(stages: Count, num_microbatches: Count, virtual_stages: Coun
 
 
 @equation(reference=MEGATRON)
-def pipeline_transfers(stages: Count, num_microbatches: Count, virtual_stages: Count) -> Count:
+def pipeline_transfers(stages: Count, num_microbatches: Count, virtual_stages: Count, passes: Count) -> Count:
     r"""Messages that a stage inside the pipeline sends in one step: activations on, gradients back.
 
-    .. math:: n = 2\, m\, v \; [p > 1]
+    .. math:: n = r\, m\, v \; [p > 1]
 
     Parameters
     ----------
@@ -161,6 +161,8 @@ def pipeline_transfers(stages: Count, num_microbatches: Count, virtual_stages: C
         Micro-batches per step :math:`m` [1].
     virtual_stages
         Model chunks per stage :math:`v` [1].
+    passes
+        Passes over the model :math:`r` [1]: 2 in training, 1 for forward only.
 
     Returns
     -------
@@ -173,10 +175,10 @@ def pipeline_transfers(stages: Count, num_microbatches: Count, virtual_stages: C
 
     Examples
     --------
-    >>> float(pipeline_transfers(4.0, 8.0, 2.0))
+    >>> float(pipeline_transfers(4.0, 8.0, 2.0, 2.0))
     32.0
     """
-    return only_where(stages > 1.0, 2.0 * num_microbatches * virtual_stages)
+    return only_where(stages > 1.0, passes * num_microbatches * virtual_stages)
 
 
 @equation(reference=f"{MEGATRON} and section 4.1")

@@ -42,14 +42,9 @@ def positive(values: Mapping[str, object] | None) -> dict[str, float]:
 
 
 def operator_times(result: Result) -> list[tuple[OperatorRow, float]]:
-    """Operators with the time of all their occurrences in a step, over the pipeline stages of one replica.
-
-    An operator of a pass runs once per micro-batch, the optimizer once per step.
-    """
+    """Operators with the time of all their occurrences in a step."""
     microbatches = float(next(iter(result.plans), {}).get("num_microbatches", 1))
-    return [
-        (row, row.count * row.time_s * (1.0 if row.phase == "optimizer" else microbatches)) for row in result.operators
-    ]
+    return [(row, row.seconds_per_step(microbatches)) for row in result.operators]
 
 
 def operator_shares(result: Result) -> list[tuple[OperatorRow, float]]:

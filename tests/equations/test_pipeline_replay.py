@@ -104,7 +104,7 @@ def test_the_bubble_of_narayanan() -> None:
 
 def test_messages_between_stages() -> None:
     # A middle stage sends each micro-batch on and its gradient back, once per chunk.
-    assert pipeline.pipeline_transfers(4.0, 16.0, 1.0) == 32.0
-    assert pipeline.pipeline_transfers(4.0, 16.0, 2.0) == 64.0
+    assert pipeline.pipeline_transfers(4.0, 16.0, 1.0, 2.0) == 32.0
+    assert pipeline.pipeline_transfers(4.0, 16.0, 2.0, 2.0) == 64.0
     # GPT-3: 2048 tokens of 12288 values in 2 bytes, sent in eight parts.
     assert pipeline.pipeline_message_bytes(2048.0, 12288.0, 2.0, 8.0) == 2048 * 12288 * 2 / 8

@@ -400,7 +400,7 @@ def test_the_first_stage_keeps_the_published_number_of_microbatches(stages: floa
 def test_one_stage_has_no_bubble_and_no_transfers() -> None:
     assert pipeline.bubble_fraction(1.0, 8.0, 1.0) == 0.0
     assert pipeline.pipeline_time(8.0, 2.0, 0.0, 1.0) == 16.0
-    assert pipeline.pipeline_transfers(1.0, 8.0, 1.0) == 0.0
+    assert pipeline.pipeline_transfers(1.0, 8.0, 1.0, 2.0) == 0.0
 
 
 @given(sizes)
