@@ -37,6 +37,7 @@ NetworkForm = Literal["scale-up", "scale-out"]
 #: Kinds of memory-bound operators that a file may give its own numbers (mirrors workload.ElementwiseKind).
 ELEMENTWISE_KINDS = (
     "norm", "activation", "rotary", "residual", "dropout", "softmax", "cast", "embedding", "loss", "optimizer",
+    "permute", "scan",
 )  # fmt: skip
 
 #: Stands for every accelerator, data type or kind without an entry of its own.

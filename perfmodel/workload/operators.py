@@ -31,6 +31,13 @@ SCALAR: Extent = ((),)
 #: The pseudo axis of the attended keys in unfused attention; its size belongs to the workload.
 KEYS = "keys"
 
+#: Axis of the routed experts; expert parallelism shards it. The router's own output has the axis ``router``.
+EXPERTS = "experts"
+
+#: Axis of the experts that one token visits (top-k). Inside the routed region a rank holds the tokens that the
+#: router sent to its experts: on average as many as it sent away.
+VISITS = "visits"
+
 
 def extent(*axes: str, times: int = 1) -> Extent:
     """One product of axes, repeated ``times``: ``extent("ffn", times=2)`` is a fused gate and up."""
@@ -199,6 +206,8 @@ class ElementwiseKind(StrEnum):
     EMBEDDING = "embedding"
     LOSS = "loss"
     OPTIMIZER = "optimizer"
+    PERMUTE = "permute"
+    SCAN = "scan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +232,44 @@ class Elementwise(Operator):
     backward_elements: float
     flop_per_element: float = 1.0
     per_score: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedMatmul(Operator):
+    """One matmul per expert over the tokens that were sent to it: ``output[rows, columns] = input[rows, k] @ w[expert]``.
+
+    Its input and output have the axis :data:`VISITS` in front of their features: every token is there once per
+    expert that it visits. ``weights`` have the axis :data:`EXPERTS` in their rows.
+
+    Attributes
+    ----------
+    contraction, columns
+        Extents of one expert, without :data:`EXPERTS` and :data:`VISITS`.
+    precision
+        As in :class:`Matmul`.
+    """
+
+    contraction: Extent
+    columns: Extent
+    precision: str = "matmul"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(Operator):
+    """Copies every token to the experts it visits and orders the copies by expert (forward), and adds up (backward).
+
+    ``features`` is one token; the output is :data:`VISITS` times as long. With expert parallelism the copies
+    travel (all-to-all): that follows from the parallel rule of this class.
+    """
+
+    features: Extent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combine(Operator):
+    """The reverse of :class:`Dispatch`: the weighted sum of what the experts made of a token."""
+
+    features: Extent
 
 
 @dataclass(frozen=True, kw_only=True)

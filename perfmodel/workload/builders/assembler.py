@@ -24,6 +24,7 @@ VECTOR_FLOP = {
     ElementwiseKind.RESIDUAL: 1.0,
     ElementwiseKind.DROPOUT: 2.0,
     ElementwiseKind.SOFTMAX: 5.0,
+    ElementwiseKind.PERMUTE: 1.0,
 }
 
 
