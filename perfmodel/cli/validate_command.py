@@ -14,9 +14,7 @@ from perfmodel.cli.output import check_targets, write_answer
 
 Conditions = Annotated[
     list[str],
-    typer.Option(
-        "--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False
-    ),
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False),
 ]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of table: training, collectives or kernels.")]
 Table = Annotated[

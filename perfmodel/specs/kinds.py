@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
         Kind("model", "perfmodel.specs.model:ModelSpec", "catalog/models"),
         Kind("numerics", "perfmodel.specs.numerics:NumericsSpec", "catalog/numerics"),
         Kind("formats", "perfmodel.specs.formats:FormatsSpec", "catalog/formats"),
+        Kind("vocabulary", "perfmodel.specs.vocabulary:VocabularySpec", "catalog/vocabulary"),
         Kind("scenario", "perfmodel.specs.scenario:Scenario", "scenarios"),
         Kind("sources", "perfmodel.specs.sources:SourcesSpec", ""),
     )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from perfmodel.specs.base import FileSpec, SwitchField
+from perfmodel.specs.base import FileSpec, SwitchField, WholeField
 from perfmodel.specs.efficiency import EfficiencySpec, InterconnectEfficiency, KernelEfficiency, NetworkForm
 from perfmodel.specs.quantities import (
     BytesField,
@@ -63,8 +63,32 @@ class AttentionChoice(SpecModel):
     packed: SwitchField = True
 
 
+class DefaultsSpec(SpecModel):
+    """How a run of the stack is set up where its description leaves it out.
+
+    Attributes
+    ----------
+    recompute
+        Policy.
+    zero
+        Sharding level.
+    micro_batch
+        Sequences without a pipeline, at most as many as a replica has; with a pipeline it is 1.
+    layers_per_chunk
+        Layers of a model chunk of the interleaved schedule; None: no virtual stages.
+    note
+        Why.
+    """
+
+    recompute: str = "none"
+    zero: Literal[0, 1, 2, 3] = 0
+    micro_batch: WholeField = 4
+    layers_per_chunk: WholeField | None = None
+    note: str = ""
+
+
 class SoftwareSpec(FileSpec):
-    """A training or serving stack: behaviour, recompute policies and efficiency overrides.
+    """A training or serving stack: behaviour, recompute policies, defaults and efficiency overrides.
 
     ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
     behaviour; ``recompute_policies`` maps a name to patterns of operator names (as in a shell);
@@ -75,6 +99,7 @@ class SoftwareSpec(FileSpec):
     year: int | None = None
     kernel_model: Literal["tile_loop", "roofline"] = "tile_loop"
     attention: AttentionChoice = AttentionChoice()
+    defaults: DefaultsSpec = DefaultsSpec()
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()

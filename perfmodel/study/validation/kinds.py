@@ -59,9 +59,7 @@ def known_kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def validate(
-    name: str, path: Path | None, catalogue: Catalogue, where: Sequence[str] = ()
-) -> list[Line]:
+def validate(name: str, path: Path | None, catalogue: Catalogue, where: Sequence[str] = ()) -> list[Line]:
     """Predict the rows of a table.
 
     Parameters

@@ -40,7 +40,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+            rows: list[Row] = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
             names = list(reader.fieldnames or ())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -62,8 +62,10 @@ def matching(rows: Sequence[Row], conditions: Sequence[str]) -> list[tuple[int, 
     """
     wanted = [_condition(text, rows) for text in conditions]
     return [
-        (position, row) for position, row in enumerate(rows) if all(_same(row.get(name, ""), want) for name, want in wanted)
-    ]  # fmt: skip
+        (position, row)
+        for position, row in enumerate(rows)
+        if all(_same(row.get(name, ""), want) for name, want in wanted)
+    ]
 
 
 def _condition(text: str, rows: Sequence[Row]) -> tuple[str, str]:

@@ -1,0 +1,104 @@
+"""Predictions of published training runs: step time and peak memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perfmodel.engine.build import build_question
+from perfmodel.engine.evaluate import answer
+from perfmodel.engine.headline import plan_rules
+from perfmodel.engine.result import Result
+from perfmodel.errors import SpecError, UnsupportedOperator
+from perfmodel.parallel import rules
+from perfmodel.specs.catalogue import Catalogue
+from perfmodel.specs.resolve import load_scenario
+from perfmodel.study.validation.lines import Line, Prediction, Row, Status
+from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
+from perfmodel.study.validation.training_scenario import RowReader, RowScenario
+
+VOCABULARY = "training-runs"
+TIME, MEMORY = "iter_time_s", "mem_peak_gib"
+_GIB = 2.0**30
+
+
+def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
+    """Predict step time and, where it was measured, peak memory of every run.
+
+    Parameters
+    ----------
+    rows
+        Positions and rows of a table of training runs.
+    catalogue
+        Where specs are looked up.
+
+    Returns
+    -------
+    list
+        One or two lines per row, in order.
+    """
+    reader = RowReader(catalogue, catalogue.load("vocabulary", VOCABULARY))
+    return [line for position, row in rows for line in _lines(position, row, reader, catalogue)]
+
+
+def _lines(position: int, row: Row, reader: RowReader, catalogue: Catalogue) -> list[Line]:
+    measured = _measured(row)
+    predictions = _predict(row, reader, catalogue)
+    return [
+        Line(position, row.get("id", ""), quantity, unit, value, predictions[quantity], row)
+        for quantity, unit in ((TIME, "s"), (MEMORY, "GiB"))
+        if (value := measured.get(quantity)) is not None
+    ]
+
+
+def _measured(row: Row) -> dict[str, float]:
+    """The measured quantities of a row; step time also from tokens per second and device."""
+    found = {name: value for name in (TIME, MEMORY) if (value := number(row, name)) is not None and value > 0.0}
+    rate = number(row, "tokens_per_s_per_gpu")
+    if TIME not in found and rate:
+        counts = [number(row, name) for name in ("global_batch", "seq_len", "n_gpus")]
+        if all(counts):
+            sequences, length, devices = (float(count or 0.0) for count in counts)
+            found[TIME] = sequences * length / (rate * devices)
+    return found
+
+
+def _predict(row: Row, reader: RowReader, catalogue: Catalogue) -> dict[str, Prediction]:
+    try:
+        scenario = reader.read(row)
+        question = build_question(load_scenario(scenario.mapping, catalogue))
+        broken = rules.reasons(plan_rules(question.problem, question.plan, question.resolved.devices))
+        if broken:
+            return _refused(Status.INFEASIBLE, "; ".join(broken))
+        return _predictions(answer(question), scenario)
+    except IncompleteRow as error:
+        return _refused(Status.INCOMPLETE, str(error))
+    except InfeasibleRow as error:
+        return _refused(Status.INFEASIBLE, str(error))
+    except (UnsupportedRow, UnsupportedOperator) as error:
+        return _refused(Status.UNSUPPORTED, str(error))
+    except SpecError as error:
+        # The row describes something that the specs refuse (a precision that the device lacks ...).
+        return _refused(Status.UNSUPPORTED, str(error))
+
+
+def _refused(status: Status, reason: str) -> dict[str, Prediction]:
+    return dict.fromkeys((TIME, MEMORY), Prediction.refused(status, reason))
+
+
+def _predictions(result: Result, scenario: RowScenario) -> dict[str, Prediction]:
+    intervals = result.uncertainty
+    found: dict[str, Prediction] = {}
+    for quantity, key, value, scale in (
+        (TIME, "time.step_s", result.time["step_s"], 1.0),
+        (MEMORY, "memory.peak_bytes", result.memory["peak_bytes"], _GIB),
+    ):
+        interval = intervals[key]
+        found[quantity] = Prediction(
+            value=value / scale,
+            p10=interval["p10"] / scale,
+            p90=interval["p90"] / scale,
+            basis=interval["basis"],
+            assumed=tuple(scenario.assumed),
+            reason="; ".join(result.reasons),
+        )
+    return found
