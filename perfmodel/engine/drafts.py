@@ -140,7 +140,7 @@ class _Writer:
         tile = dims | {
             "peak": parameters.peak,
             "units": machine.units,
-            "plateau": parameters.plateau / machine.step.matmul_slowdown,
+            "plateau": parameters.plateau * machine.sustained_rate / machine.step.matmul_slowdown,
             "loop_latency": parameters.loop_latency,
             "loop_growth": parameters.loop_growth,
             "tile_overhead": parameters.tile_overhead,

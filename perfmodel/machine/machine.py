@@ -20,7 +20,7 @@ class MatmulParameters:
     """Matrix unit and matmul kernels of one data type (equations.matmul)."""
 
     peak: Numeric  # FLOP/s, dense
-    plateau: Numeric  # fraction of peak of a long tile loop
+    plateau: Numeric  # fraction of peak of a long tile loop, in a burst
     loop_latency: Numeric  # s per element of the contracted axis, serial
     loop_growth: Numeric  # exponent of the latency in the tile area
     tile_overhead: Numeric  # s per tile, prologue and epilogue
@@ -175,6 +175,7 @@ class Machine:
     cache_capacity: Numeric
     cache_bandwidth: Numeric
     vector_peak: Numeric  # FLOP/s
+    sustained_rate: Numeric  # rate of matmuls at the power limit over that of a burst
     matmul: Mapping[str, MatmulParameters]
     attention: Mapping[str, AttentionParameters]
     elementwise: Mapping[str, ElementwiseParameters]

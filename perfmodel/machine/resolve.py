@@ -123,7 +123,17 @@ def _device_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         "cache_capacity": ledger.take("cache_capacity", _cache_capacity(levels)),
         "cache_bandwidth": _cache_bandwidth(levels, bandwidth, ledger),
         "vector_peak": ledger.take("vector_peak", vector_peak_of(device)),
+        "sustained_rate": _sustained_rate(levels, ledger),
     }
+
+
+def _sustained_rate(levels: Levels, ledger: Ledger) -> Any:
+    """Of the device, else of its class; a roofline knows no power limit."""
+    if levels.software.kernel_model == "roofline":
+        return 1.0
+    fallback = levels.efficiency_class
+    found = levels.accelerator.power.sustained_rate or fallback.power.sustained_rate
+    return ledger.take("sustained_rate", needed(found, fallback, "power.sustained_rate", "power: {sustained_rate: 1}"))
 
 
 def _units(levels: Levels, ledger: Ledger) -> Any:

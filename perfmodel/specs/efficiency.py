@@ -138,13 +138,14 @@ class ClassCacheSpec(SpecModel):
 
 
 class ClassPowerSpec(SpecModel):
-    """Power of what a file leaves out, relative to the rated power of the device."""
+    """Power of what a file leaves out, relative to the rated power of the device; ``sustained_rate`` as there."""
 
     provenance: Provenance | None = None
     idle_fraction: FractionField | None = None
     host_fraction: RatioField | None = None
     network_fraction: RatioField | None = None
     power_usage_effectiveness: OverheadField | None = None
+    sustained_rate: PositiveRatioField | None = None
 
 
 class RelativeErrorSpec(SpecModel):

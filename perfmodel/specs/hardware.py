@@ -99,11 +99,16 @@ class HostLinkSpec(SpecModel):
 
 
 class PowerSpec(SpecModel):
-    """Power of one device: rated maximum, and idle with the program loaded."""
+    """Power of one device: rated maximum, idle with the program loaded, and what the limit costs.
+
+    ``sustained_rate`` is the arithmetic rate of kernels that follow each other for minutes, over that of a short
+    burst: at its power limit a device lowers its clock. It applies to steps, not to kernels measured alone.
+    """
 
     provenance: Provenance | None = None
     tdp: PositivePowerField | None = None
     idle: PowerField | None = None
+    sustained_rate: PositiveRatioField | None = None
 
 
 class PriceSpec(SpecModel):

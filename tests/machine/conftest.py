@@ -43,7 +43,7 @@ CLASS: dict[str, Any] = {
     },
     "cache": {"capacity": "4 MB", "bytes_per_clock": "16 B", "bandwidth_over_memory": 1.5},
     "energy": {"matrix": {"any": "0.6 pJ/FLOP"}, "vector": "9 pJ/FLOP", "memory": "5 pJ/bit"},
-    "power": {"idle_fraction": "15 %", "host_fraction": "50 %", "network_fraction": "8 %",
+    "power": {"sustained_rate": 1, "idle_fraction": "15 %", "host_fraction": "50 %", "network_fraction": "8 %",
               "power_usage_effectiveness": 1.2},
     "relative_error": {"calibrated": 0.1, "transferred": 0.2, "assumed": 0.35},
 }  # fmt: skip
