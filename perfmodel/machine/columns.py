@@ -31,7 +31,8 @@ def with_columns(machine: Machine, columns: Mapping[str, Numeric], source: str =
     columns
         Spec path, such as ``accelerator.memory.bandwidth``, to values in SI. Every leaf that came from
         the path is replaced, and every leaf derived from it (a tier bandwidth over its oversubscription,
-        an idle power as a fraction of the TDP) is scaled.
+        an idle power as a fraction of the TDP) is scaled. The name of a leaf itself
+        (``matmul.bf16.plateau``) replaces that leaf alone, wherever its number came from.
     source
         Recorded as the source of the new numbers; their basis is ``user``.
 
@@ -42,7 +43,7 @@ def with_columns(machine: Machine, columns: Mapping[str, Numeric], source: str =
     """
     known = swept_paths(machine)
     for path in columns:
-        if path not in known:
+        if path not in known and path not in machine.provenance:
             raise UsageError(f"no number of this machine comes from {path!r}{nearest(path, known)}")
     provenance = dict(machine.provenance)
     for leaf, number in machine.provenance.items():
@@ -54,6 +55,8 @@ def with_columns(machine: Machine, columns: Mapping[str, Numeric], source: str =
 
 def _change(machine: Machine, leaf: str, number: Sourced, columns: Mapping[str, Numeric]) -> Numeric | None:
     """The new value of a leaf, or None when no column concerns it."""
+    if leaf in columns:
+        return columns[leaf]
     factors = [factor for factor in machine.derived.get(leaf, ()) if factor.path in columns]
     if factors:
         value = number.value

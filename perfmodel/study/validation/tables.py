@@ -10,15 +10,19 @@ from perfmodel.errors import UsageError, nearest
 from perfmodel.study.validation.lines import Row
 
 
-class IncompleteRow(Exception):
+class RowProblem(Exception):
+    """A row has no prediction; the message says why."""
+
+
+class IncompleteRow(RowProblem):
     """A needed column is blank and has no declared default."""
 
 
-class UnsupportedRow(Exception):
+class UnsupportedRow(RowProblem):
     """The row describes something that is not modelled."""
 
 
-class InfeasibleRow(Exception):
+class InfeasibleRow(RowProblem):
     """The row violates an integer rule."""
 
 

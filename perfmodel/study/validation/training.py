@@ -41,7 +41,7 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
 
 
 def _lines(position: int, row: Row, reader: RowReader, catalogue: Catalogue) -> list[Line]:
-    measured = _measured(row)
+    measured = measured_quantities(row)
     predictions = _predict(row, reader, catalogue)
     return [
         Line(position, row.get("id", ""), quantity, unit, value, predictions[quantity], row)
@@ -50,7 +50,7 @@ def _lines(position: int, row: Row, reader: RowReader, catalogue: Catalogue) -> 
     ]
 
 
-def _measured(row: Row) -> dict[str, float]:
+def measured_quantities(row: Row) -> dict[str, float]:
     """The measured quantities of a row; step time also from tokens per second and device."""
     found = {name: value for name in (TIME, MEMORY) if (value := number(row, name)) is not None and value > 0.0}
     rate = number(row, "tokens_per_s_per_gpu")

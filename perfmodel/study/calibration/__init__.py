@@ -1,0 +1,1 @@
+"""Calibration: the efficiency numbers of specs from measurements, with residuals and the range of validity."""
