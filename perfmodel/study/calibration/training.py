@@ -203,10 +203,9 @@ class _Fit:
     def prior(self) -> Prior:
         """Start at the specs, with the spread and bounds of the free numbers."""
         free = [self.numbers[slot.leaf] for slot in self.slots]
-        low, high = (
-            np.array([self.coordinate(slot, getattr(number, end)) for slot, number in zip(self.slots, free, strict=True)])
-            for end in ("low", "high")
-        )  # fmt: skip
+        pairs = list(zip(self.slots, free, strict=True))
+        low = np.array([self.coordinate(slot, number.low) for slot, number in pairs])
+        high = np.array([self.coordinate(slot, number.high) for slot, number in pairs])
         middle = np.clip([self.coordinate(slot, self.start[slot]) for slot in self.slots], low, high)
         return Prior(middle, np.array([number.deviation for number in free]), low, high)
 
