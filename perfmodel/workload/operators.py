@@ -168,7 +168,7 @@ class Elementwise(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedMatmul(Operator):
-    """One matmul per expert over the tokens that were sent to it: ``output[rows, columns] = input[rows, k] @ w[expert]``.
+    """One matmul per expert over the tokens sent to it: ``output[rows, columns] = input[rows, k] @ w[expert]``.
 
     Its input and output have the axis :data:`VISITS` in front of their features: every token is there once per
     expert that it visits. ``weights`` have the axis :data:`EXPERTS` in their rows.

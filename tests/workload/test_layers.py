@@ -166,7 +166,7 @@ def test_an_output_gate_is_as_wide_as_the_context(llama):
         ({"layer_pattern": "M*"}, "no ssm"),
         (
             {"ssm": MAMBA2, "layer_pattern": "L*"},
-            "ssm.kind mamba2 where layer_pattern asks for gated_delta or lightning",
+            "ssm.kind mamba2 where .* asks for gated_delta",
         ),
         ({"sparse_attention": {"indexer_heads": 4, "indexer_dim": 64, "top_k": 128}}, "sparse_attention without mla"),
     ],
