@@ -106,7 +106,7 @@ def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, An
 
     Notes
     -----
-    Key-value heads (and groups of a recurrent mixer) are at least one per rank: more ranks than heads copy them. The vocabulary is
+    Key-value heads (and groups of a recurrent mixer) are at least one per rank: more ranks copy them. The vocabulary is
     padded to whole rows per rank. Others are exact fractions; ``rules.integer_rules`` says when they are not
     whole. An extent without sharded axes is as large as ever.
     """
