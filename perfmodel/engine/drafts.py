@@ -81,7 +81,7 @@ class _Writer:
 
     # -- matmuls -------------------------------------------------------------------------------
     def _matmul(self, block: Block, operator: Matmul) -> None:
-        tokens = self.sizes.tokens
+        tokens = self.sizes.rows(operator)
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats

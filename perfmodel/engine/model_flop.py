@@ -9,7 +9,7 @@ from perfmodel.engine.problem import Problem
 from perfmodel.equations import attention, matmul
 from perfmodel.parallel.placement import local_size
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Attention, AttentionMatmul, Matmul
+from perfmodel.workload.operators import VISITS, Attention, AttentionMatmul, GroupedMatmul, Matmul
 
 #: Forward, data gradient and weight gradient are three matmuls of the same work.
 TRAINING_PASSES = 3.0
@@ -32,18 +32,20 @@ def model_flop_per_token(problem: Problem) -> ModelFlop:
     full: Numeric = 0.0
     for block in graph.all_blocks():
         for operator in block.operators:
-            if isinstance(operator, Matmul):
-                size = {
-                    "rows": 1.0,
-                    "columns": local_size(operator.columns, problem.axes, {}),
-                    "contraction": local_size(operator.contraction, problem.axes, {}),
-                }
-                linear = linear + block.count * matmul.matmul_flop(1.0, **size)
+            if isinstance(operator, (Matmul, GroupedMatmul)):
+                linear = linear + block.count * _linear(problem, operator)
             elif isinstance(operator, (Attention, AttentionMatmul)):
                 causal = causal + block.count * _attention(problem, operator, causal=True) / sequence
                 full = full + block.count * _attention(problem, operator, causal=False) / sequence
     passes = TRAINING_PASSES if problem.workload.training else 1.0
     return ModelFlop(passes * (linear + causal), passes * (linear + full))
+
+
+def _linear(problem: Problem, operator: Matmul | GroupedMatmul) -> Numeric:
+    """Work of a linear layer per token; a token is a row of every expert that it visits."""
+    rows = problem.axes[VISITS] if isinstance(operator, GroupedMatmul) else 1.0
+    columns, contraction = (local_size(side, problem.axes, {}) for side in (operator.columns, operator.contraction))
+    return matmul.matmul_flop(1.0, rows=rows, columns=columns, contraction=contraction)
 
 
 @lru_cache(maxsize=64)
@@ -76,6 +78,8 @@ def attended_pairs(problem: Problem, operator: Attention | AttentionMatmul) -> N
     if problem.workload.mean_attended is not None:
         return sequence * problem.workload.mean_attended
     masked = operator.causal if isinstance(operator, Attention) else operator.causal_mask
+    if operator.window is not None and operator.chunked:
+        return attention.chunked_pairs(sequence, float(operator.window))
     if operator.window is not None:
         return attention.windowed_pairs(sequence, 0.0, float(operator.window))
     return attention.causal_pairs(sequence, 0.0) if masked else sequence * sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perfmodel.parallel.placement import has_tensor_axis, local_size
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Extent, Tensor
+from perfmodel.workload.operators import Extent, Matmul, Tensor
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ class Sizes:
     def local(self, extent: Extent) -> Numeric:
         """Local feature elements of an extent."""
         return local_size(extent, self.axes, {"tp": self.tp, "cp": self.cp})
+
+    def rows(self, operator: Matmul) -> Numeric:
+        """Rows of a linear layer on this rank.
+
+        One that tensor parallelism shards on neither side (a router, the projection to a latent) works on the tokens
+        where they lie: its share of them under sequence parallelism, all of them on every rank without it.
+        """
+        sharded = has_tensor_axis(operator.columns) or has_tensor_axis(operator.contraction)
+        return self.tokens if sharded else self.tokens * self.token_shard
 
     def elements(self, features: Extent, *, per_score: bool) -> Numeric:
         """Local elements of an activation with these features."""

@@ -94,6 +94,38 @@ def windowed_pairs(queries: Count, cached: Count, window: Count) -> Count:
     return growing * cached + growing * (growing + 1.0) / 2.0 + (queries - growing) * window
 
 
+@equation(reference="counting; Child et al. 2019, arXiv 1904.10509 (attention inside blocks)")
+def chunked_pairs(queries: Count, chunk: Count) -> Count:
+    r"""Query-key pairs of causal attention inside chunks that do not see each other.
+
+    .. math:: n = \lfloor s / w \rfloor, \quad r = s - n w, \qquad N = n\, w (w + 1) / 2 + r (r + 1) / 2
+
+    Parameters
+    ----------
+    queries
+        Tokens :math:`s` [1].
+    chunk
+        Tokens of a chunk :math:`w` [1].
+
+    Returns
+    -------
+    Count
+        Attended pairs of one head of one sequence [1].
+
+    Notes
+    -----
+    Each token sees itself and the earlier tokens of its chunk; the last chunk may be short. No token is cached.
+
+    Examples
+    --------
+    >>> float(chunked_pairs(5.0, 2.0))
+    7.0
+    """
+    whole = np.floor(queries / chunk)
+    rest = queries - whole * chunk
+    return whole * chunk * (chunk + 1.0) / 2.0 + rest * (rest + 1.0) / 2.0
+
+
 @equation(reference=f"Korthikanti et al. 2022, arXiv 2205.05198, appendix A; {FLASH}")
 def attention_flop(
     batch: Count, heads: Count, pairs: Count, query_dim: Count, value_dim: Count,

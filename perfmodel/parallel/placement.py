@@ -63,10 +63,18 @@ Placement: TypeAlias = Shard | Replicate | Partial
 MESH_OF_AXIS: Mapping[str, str] = {
     "heads": "tp",
     "kv_heads": "tp",
+    "full_kv_heads": "tp",  # key-value heads of full-attention layers that differ from those of windowed ones
+    "mixer_heads": "tp",  # heads of a recurrent mixer (Mamba-2, linear attention) and the groups that share vectors
+    "mixer_groups": "tp",
+    "inner": "tp",  # channels of Mamba-1
     "ffn": "tp",
     "vocabulary": "tp",
     "sequence": "cp",
 }
+
+
+#: Axes of which every rank holds at least one: with more ranks than heads the heads are copied.
+COPIED_AXES = frozenset({"kv_heads", "full_kv_heads", "mixer_groups"})
 
 
 def sharded_axis(features: Extent, mesh_axis: str = "tp") -> str | None:
@@ -98,7 +106,7 @@ def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, An
 
     Notes
     -----
-    Key-value heads are at least one per rank: with more ranks than heads they are copied. The vocabulary is
+    Key-value heads (and groups of a recurrent mixer) are at least one per rank: more ranks copy them. The vocabulary is
     padded to whole rows per rank. Others are exact fractions; ``rules.integer_rules`` says when they are not
     whole. An extent without sharded axes is as large as ever.
     """
@@ -120,7 +128,7 @@ def _local_product(product: Product, axes: Mapping[str, Any], sizes: Mapping[str
 
 
 def _local_axis(axis: str, size: Any, ranks: Any) -> Any:
-    if axis == "kv_heads":
+    if axis in COPIED_AXES:
         return np.maximum(size / ranks, 1.0)
     return np.ceil(size / ranks) if axis == "vocabulary" else size / ranks
 

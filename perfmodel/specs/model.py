@@ -21,7 +21,7 @@ MAXIMUM_LAYERS = 100_000
 
 BiasKind = Literal["none", "qkv", "all", "all_but_key"]
 Activation = Literal["silu", "gelu", "relu", "relu2"]
-Positions = Literal["rotary", "alibi", "learned", "relative", "none"]
+Positions = Literal["rotary", "alibi", "learned", "relative", "bucketed", "none"]
 
 
 class AttentionSpec(SpecModel):
@@ -114,8 +114,9 @@ class NormSpec(SpecModel):
 class EmbeddingSpec(SpecModel):
     """Token embedding and positions; ``tied``: the LM head is the transposed token table.
 
-    ``positions: relative`` is the projection of Transformer-XL (one hidden x heads*head_dim matrix per layer).
-    ``position_rows`` is the length of a learned table.
+    ``positions: relative`` is the projection of Transformer-XL (one hidden x heads*head_dim matrix per layer);
+    ``bucketed`` is a learned number per head and bucket of distances (T5). ``position_rows`` is the length of the
+    learned table, or the number of buckets.
     """
 
     tied: SwitchField
@@ -125,8 +126,10 @@ class EmbeddingSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> EmbeddingSpec:
-        if (self.positions == "learned") != (self.position_rows is not None):
-            raise ValueError("position_rows (length of the table) goes with positions: learned, and only with it")
+        if (self.positions in ("learned", "bucketed")) != (self.position_rows is not None):
+            raise ValueError(
+                "position_rows (length of the table) goes with positions: learned or bucketed, and only with these"
+            )
         return self
 
 
@@ -148,7 +151,8 @@ class MoeSpec(SpecModel):
     router_bias, expert_bias
         A bias per expert in the router; biases inside the experts.
     prediction_layers
-        Extra multi-token-prediction layers that the published main-model totals leave out.
+        Extra multi-token-prediction layers that the published main-model totals leave out. They are part of the
+        graph where ``train_prediction_layers`` of the model is on.
     """
 
     experts: CountField
@@ -192,7 +196,27 @@ class SparseAttentionSpec(SpecModel):
 
 
 class SsmSpec(SpecModel):
-    """A recurrent mixer: state-space (``mamba1``, ``mamba2``) or linear attention (``gated_delta``, ``lightning``)."""
+    """A recurrent mixer: state-space (``mamba1``, ``mamba2``) or linear attention (``gated_delta``, ``lightning``).
+
+    Attributes
+    ----------
+    state
+        Width of the input and output vectors (state space), of queries and keys (linear attention).
+    heads, head_dim
+        Heads and width of a head; of ``gated_delta`` the key heads and the width of a value head.
+    value_heads
+        Value heads of ``gated_delta`` (None = ``heads``).
+    groups
+        Input and output vectors that heads share (``mamba2``).
+    expand, dt_rank
+        Channels over hidden, and rank of the projection of the step (``mamba1``).
+    convolution
+        Taps of the causal convolution, or None.
+    chunk
+        Tokens that the kernel processes together (None: what the published kernels take).
+    inner_norm
+        A norm on step, input and output vectors (Jamba).
+    """
 
     kind: Literal["mamba1", "mamba2", "gated_delta", "lightning"]
     state: CountField
@@ -204,6 +228,7 @@ class SsmSpec(SpecModel):
     convolution: CountField | None = None
     dt_rank: CountField | None = None
     chunk: CountField | None = None
+    inner_norm: SwitchField = False
 
 
 class EncoderSpec(SpecModel):
@@ -247,6 +272,8 @@ class ModelSpec(FileSpec):
     layer_pattern
         Mixers of successive layers, repeated over the model: ``*`` attention, ``M`` state space, ``L`` linear
         attention; ``-`` (MLP) and ``E`` (experts) where a layer is only that. None: attention everywhere.
+    train_prediction_layers
+        Train the ``moe.prediction_layers`` too: they lie beside the head, whose matrix they share.
     parameters
         Free dimensions for builders that a user registers, and facts that have no field of their own.
     """
@@ -270,6 +297,7 @@ class ModelSpec(FileSpec):
     sparse_attention: SparseAttentionSpec | None = None
     ssm: SsmSpec | None = None
     encoder: EncoderSpec | None = None
+    train_prediction_layers: SwitchField = False
     facts: FactsSpec = FactsSpec()
     parameters: Mapping[str, float] = Field(default_factory=dict)
 

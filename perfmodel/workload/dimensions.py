@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perfmodel.workload.operators import Attention, AttentionMatmul, Block, Matmul, OperatorGraph
+from perfmodel.workload.operators import (
+    VISITS,
+    Attention,
+    AttentionMatmul,
+    Block,
+    GroupedMatmul,
+    KeyIndexer,
+    Matmul,
+    Operator,
+    OperatorGraph,
+)
 
 
 @dataclass(frozen=True)
@@ -41,23 +51,32 @@ class AttentionDimensions:
 def matmul_parameters(graph: OperatorGraph) -> int:
     """Weights that every token is multiplied with: linear layers and LM head, tied or not.
 
-    Without the input embedding (a look-up), biases and norms: the ``N`` of ``6 N`` FLOP per trained token.
+    Of routed experts those that one token visits. Without the input embedding (a look-up), biases and norms: the
+    ``N`` of ``6 N`` FLOP per trained token.
     """
     return sum(
-        block.count * graph.size(operator.contraction) * graph.size(operator.columns)
-        for block in graph.all_blocks()
-        for operator in block.operators
-        if isinstance(operator, Matmul)
+        block.count * _multiplied(graph, operator) for block in graph.all_blocks() for operator in block.operators
     )
 
 
+def _multiplied(graph: OperatorGraph, operator: Operator) -> int:
+    if isinstance(operator, Matmul):
+        return graph.size(operator.contraction) * graph.size(operator.columns)
+    if isinstance(operator, GroupedMatmul):
+        return graph.axes[VISITS] * graph.size(operator.contraction) * graph.size(operator.columns)
+    return 0
+
+
 def attention_dimensions(graph: OperatorGraph) -> tuple[AttentionDimensions, ...]:
-    """The attention layers of a graph, one entry per kind; the same for fused and unfused kernels."""
+    """The attention layers of a graph, one entry per kind; the same for fused and unfused kernels.
+
+    The indexer of sparse attention is not a layer of its own.
+    """
     found: list[AttentionDimensions] = []
     for block in graph.all_blocks():
         scores: AttentionMatmul | None = None
         for operator in block.operators:
-            if isinstance(operator, Attention):
+            if isinstance(operator, Attention) and not isinstance(operator, KeyIndexer):
                 found.append(_dimensions(graph, block, operator, operator.query_dim, operator.value_dim))
             elif isinstance(operator, AttentionMatmul) and operator.makes_scores:
                 scores = operator

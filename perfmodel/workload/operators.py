@@ -1,32 +1,26 @@
-"""Operators over named axes: what a model computes, without machine, plan or number format sizes.
+"""Kinds of operators: what a model computes, over named axes, without machine, plan or number format sizes.
 
-An *axis* is a name with a size (``heads``: 128). An *extent* is a sum of products of axes, so that a
-fused query-key-value projection has the columns ``heads*head_dim + 2*kv_heads*head_dim``. Every
-activation tensor has the token axes (``batch``, ``sequence``) and a feature extent. Which mesh axis
-shards which logical axis is decided by the placement (``perfmodel.parallel.placement``), never here.
-
-Activations kept for backward: every operator names the tensors it ``saves``. The memory of a block is the
-sum over *distinct* saved tensors. With recomputation, a tensor produced by a recomputed operator is not
-kept, but one that a recomputed operator reads and another operator produces is. A tensor that only
-``Matmul`` operators save may be kept in their compute format.
+The parts that a graph is made of (extents, tensors, weights, blocks) are in :mod:`perfmodel.workload.graph` and can be
+imported from here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:
-    import networkx as nx
-
-#: A product of axes, for example ``("heads", "head_dim")``.
-Product: TypeAlias = tuple[str, ...]
-#: A sum of products. ``((),)`` is one element.
-Extent: TypeAlias = tuple[Product, ...]
-
-SCALAR: Extent = ((),)
+from perfmodel.workload.graph import (
+    SCALAR,
+    Block,
+    Extent,
+    Operator,
+    OperatorGraph,
+    Product,
+    Storage,
+    Tensor,
+    Weight,
+    extent,
+)
 
 #: The pseudo axis of the attended keys in unfused attention; its size belongs to the workload.
 KEYS = "keys"
@@ -37,86 +31,6 @@ EXPERTS = "experts"
 #: Axis of the experts that one token visits (top-k). Inside the routed region a rank holds the tokens that the
 #: router sent to its experts: on average as many as it sent away.
 VISITS = "visits"
-
-
-def extent(*axes: str, times: int = 1) -> Extent:
-    """One product of axes, repeated ``times``: ``extent("ffn", times=2)`` is a fused gate and up."""
-    return (tuple(axes),) * times
-
-
-class Storage(StrEnum):
-    """Which number format of the numerics spec a tensor is kept in."""
-
-    ACTIVATION = "activations"
-    FLOAT32 = "fp32"
-    MASK = "mask"
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An activation: tokens x features.
-
-    Attributes
-    ----------
-    name
-        Unique inside the graph's block, for example ``attention.output``.
-    features
-        Feature extent per token.
-    storage
-        Format role of the tensor when it is saved.
-    per_score
-        True for a tensor with one element per (query, key) pair and head: only unfused attention has
-        such tensors; their features are the heads.
-    part_of
-        Name of the tensor that this one is a slice of (the keys inside a fused projection): it shares
-        its storage and its producer.
-    """
-
-    name: str
-    features: Extent
-    storage: Storage = Storage.ACTIVATION
-    per_score: bool = False
-    part_of: str | None = None
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight: ``size(rows) * size(columns)`` parameters.
-
-    ``rows`` is the contracted (input) side. ``tied_to`` names a weight of another operator that is the
-    same storage (tied embeddings): it is counted once, but moved and computed with where it is used.
-    """
-
-    name: str
-    rows: Extent
-    columns: Extent
-    tied_to: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operator:
-    """Base of all operators.
-
-    Attributes
-    ----------
-    name
-        Dotted path, for example ``attention.query_key_value``; unique inside its block.
-    inputs, output
-        Names of tensors.
-    weights
-        Parameters that the operator owns.
-    saves
-        Names of tensors that backward needs from this operator; a tensor saved twice is stored once.
-    weight_bits
-        Bits per stored and moved weight when a transform changed them; None = the numerics spec.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    output: str
-    weights: tuple[Weight, ...] = ()
-    saves: tuple[str, ...] = ()
-    weight_bits: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +58,12 @@ class Attention(Operator):
         Only the lower triangle is attended (half of the pairs, counted once).
     window
         Sliding window in tokens, or None.
+    chunked
+        ``window`` is a chunk: tokens attend to the earlier ones of their own chunk only.
     mean_attended
         Mean number of attended keys per query given by a document mask, or None (from causal, window).
+    keys
+        Axis of the keys of a sequence where they are not the query tokens (cross attention), or None.
     """
 
     heads: str = "heads"
@@ -154,7 +72,17 @@ class Attention(Operator):
     value_dim: str = "head_dim"
     causal: bool = True
     window: int | None = None
+    chunked: bool = False
     mean_attended: float | None = None
+    keys: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyIndexer(Attention):
+    """Scores every key for every query with small heads and keeps the best (sparse attention).
+
+    It reads no values: ``value_dim`` names an axis of size 0. What it keeps is an index per attended key.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +99,10 @@ class AttentionMatmul(Operator):
         Names of axes; a key-value head is shared by ``heads / kv_heads`` query heads.
     contraction, columns
         Name of an axis, or :data:`KEYS`.
-    causal_mask, window
-        What the model attends (half of the pairs; a sliding window): for model FLOP, not for this kernel.
+    causal_mask, window, chunked
+        What the model attends (half of the pairs; a sliding window; chunks): for model FLOP, not for this kernel.
+    keys
+        As in :class:`Attention`.
     """
 
     heads: str = "heads"
@@ -181,6 +111,8 @@ class AttentionMatmul(Operator):
     columns: str
     causal_mask: bool = True
     window: int | None = None
+    chunked: bool = False
+    keys: str | None = None
 
     @property
     def makes_scores(self) -> bool:
@@ -236,7 +168,7 @@ class Elementwise(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedMatmul(Operator):
-    """One matmul per expert over the tokens that were sent to it: ``output[rows, columns] = input[rows, k] @ w[e]``.
+    """One matmul per expert over the tokens sent to it: ``output[rows, columns] = input[rows, k] @ w[expert]``.
 
     Its input and output have the axis :data:`VISITS` in front of their features: every token is there once per
     expert that it visits. ``weights`` have the axis :data:`EXPERTS` in their rows.
@@ -272,6 +204,43 @@ class Combine(Operator):
     features: Extent
 
 
+class ScanKind(StrEnum):
+    """Recurrences along the sequence.
+
+    ``selective`` runs on the vector units, one state per channel (Mamba-1). The others are chunked into matrix
+    products: ``state_space`` (Mamba-2; linear attention with decay is the same algorithm) and ``delta_rule``
+    (gated delta networks).
+    """
+
+    SELECTIVE = "selective"
+    STATE_SPACE = "state_space"
+    DELTA_RULE = "delta_rule"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan(Operator):
+    """A linear recurrence along the sequence with a matrix-valued state per head: ``state x head_dim`` numbers.
+
+    In the terms of attention: the output vector is the query, the input vector the key (both ``state`` long and
+    shared by the heads of a group), and the input is the value (``head_dim`` long). Heads are independent, so that
+    tensor parallelism shards them; the sequence is not, and context parallelism has no rule here.
+
+    Attributes
+    ----------
+    heads, groups, head_dim, state
+        Names of axes. A ``selective`` scan has one head per channel: its ``head_dim`` is an axis of size 1.
+    chunk
+        Tokens that are processed together as matrix products.
+    """
+
+    kind: ScanKind
+    heads: str
+    groups: str
+    head_dim: str
+    state: str
+    chunk: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Operator):
     """Token (and learned position) lookup; the table is sharded over the vocabulary axis."""
@@ -294,122 +263,31 @@ class CrossEntropy(Operator):
     backward_elements: float = 5.0
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A sequence of operators in topological order that repeats ``count`` times.
-
-    ``name`` is the prefix of the operators' paths in results (``block``, ``embedding``, ``head``).
-    ``inputs`` names the tensors that come from outside: the previous block, or the tokens. ``output`` is the
-    tensor of the last operator. Compared and hashed by identity.
-    """
-
-    name: str
-    operators: tuple[Operator, ...]
-    tensors: Mapping[str, Tensor]
-    count: int = 1
-    inputs: tuple[str, ...] = ()
-
-    def producers(self) -> dict[str, Operator]:
-        """The operator that makes each tensor; a slice has the producer of the tensor it is part of."""
-        made = {operator.output: operator for operator in self.operators}
-        slices = {tensor.name: made[tensor.part_of] for tensor in self.tensors.values() if tensor.part_of in made}
-        return made | slices
-
-    def saved(self) -> dict[str, tuple[Operator, ...]]:
-        """Tensors kept for backward, without recomputation, and the operators that need each."""
-        savers: dict[str, tuple[Operator, ...]] = {}
-        for operator in self.operators:
-            for name in operator.saves:
-                savers[name] = (*savers.get(name, ()), operator)
-        return savers
-
-    def digraph(self) -> nx.DiGraph:
-        """Operators as nodes (attribute ``operator``), tensors as edges (attribute ``tensors``)."""
-        import networkx as nx  # heavy: only when somebody wants to look at the graph
-
-        graph = nx.DiGraph(name=self.name)
-        graph.add_nodes_from((operator.name, {"operator": operator}) for operator in self.operators)
-        producers = self.producers()
-        for operator in self.operators:
-            for name in operator.inputs:
-                if name in producers:
-                    edge = (producers[name].name, operator.name)
-                    tensors = graph.edges[edge]["tensors"] if graph.has_edge(*edge) else ()
-                    graph.add_edge(*edge, tensors=(*tensors, name))
-        return graph
-
-
-@dataclass(frozen=True, eq=False)
-class OperatorGraph:
-    """A model as operators: prologue (embedding), repeating blocks, epilogue (final norm, head, loss).
-
-    Compared and hashed by identity: ``build_graph`` gives the same object for the same model.
-
-    Attributes
-    ----------
-    name
-        Name of the model.
-    axes
-        Sizes of the logical axes, without ``batch`` and ``sequence`` (they belong to the workload).
-    blocks
-        Block types with their repeat counts, in order of first occurrence; types that alternate
-        (sliding and full attention) appear once each.
-    token_axes
-        Names of the axes every activation has.
-    """
-
-    name: str
-    axes: Mapping[str, int]
-    prologue: Block
-    blocks: tuple[Block, ...]
-    epilogue: Block
-    token_axes: tuple[str, ...] = ("batch", "sequence")
-    notes: tuple[str, ...] = field(default=())
-
-    def all_blocks(self) -> tuple[Block, ...]:
-        return (self.prologue, *self.blocks, self.epilogue)
-
-    @property
-    def layers(self) -> int:
-        """Number of repeating layers."""
-        return sum(block.count for block in self.blocks)
-
-    def size(self, of: Extent) -> int:
-        """Global size of an extent of weight axes."""
-        total = 0
-        for product in of:
-            size = 1
-            for axis in product:
-                size *= self.axes[axis]
-            total += size
-        return total
-
-    def weight_count(self, weight: Weight) -> int:
-        """Parameters of a weight: 0 for one that is tied to another."""
-        return 0 if weight.tied_to else self.size(weight.rows) * self.size(weight.columns)
-
-    def parameter_count(self) -> int:
-        """Exact number of parameters: the sum over the weights of every operator of every layer."""
-        return sum(
-            block.count * self.weight_count(weight)
-            for block in self.all_blocks()
-            for operator in block.operators
-            for weight in operator.weights
-        )
-
-    def block(self, name: str) -> Block:
-        """The block of that name."""
-        for block in self.all_blocks():
-            if block.name == name:
-                return block
-        raise KeyError(f"{self.name} has no block {name!r}; it has {', '.join(one.name for one in self.all_blocks())}")
-
-    def digraph(self, block: str) -> nx.DiGraph:
-        """The operators of one block as a directed graph (needs networkx)."""
-        return self.block(block).digraph()
-
-    def validate(self) -> None:
-        """Check that the graph is well formed; see :func:`perfmodel.workload.validation.validate_graph`."""
-        from perfmodel.workload.validation import validate_graph  # it imports this module
-
-        validate_graph(self)
+__all__ = [
+    "EXPERTS",
+    "KEYS",
+    "SCALAR",
+    "VISITS",
+    "Attention",
+    "AttentionMatmul",
+    "Block",
+    "Combine",
+    "CrossEntropy",
+    "Dispatch",
+    "Elementwise",
+    "ElementwiseKind",
+    "Embedding",
+    "Extent",
+    "GroupedMatmul",
+    "KeyIndexer",
+    "Matmul",
+    "Operator",
+    "OperatorGraph",
+    "Product",
+    "Scan",
+    "ScanKind",
+    "Storage",
+    "Tensor",
+    "Weight",
+    "extent",
+]

@@ -10,13 +10,17 @@ from perfmodel.workload.operators import (
     Attention,
     AttentionMatmul,
     Block,
+    Combine,
     CrossEntropy,
+    Dispatch,
     Elementwise,
     Embedding,
     Extent,
+    GroupedMatmul,
     Matmul,
     Operator,
     OperatorGraph,
+    Scan,
 )
 
 
@@ -81,13 +85,19 @@ def _extents(block: Block, operator: Operator) -> Iterator[Extent]:
         yield weight.rows
         yield weight.columns
     yield from (block.tensors[name].features for name in (*operator.inputs, operator.output) if name in block.tensors)
-    if isinstance(operator, Matmul):
+    if operator.sequence is not None:
+        yield ((operator.sequence,),)
+    if isinstance(operator, (Matmul, GroupedMatmul)):
         yield operator.contraction
         yield operator.columns
-    if isinstance(operator, Elementwise):
+    if isinstance(operator, (Elementwise, Dispatch, Combine)):
         yield operator.features
     if isinstance(operator, Attention):
         yield ((operator.heads, operator.kv_heads, operator.query_dim, operator.value_dim),)
+    if isinstance(operator, (Attention, AttentionMatmul)) and operator.keys is not None:
+        yield ((operator.keys,),)
+    if isinstance(operator, Scan):
+        yield ((operator.heads, operator.groups, operator.head_dim, operator.state),)
     if isinstance(operator, AttentionMatmul):
         yield ((operator.heads, operator.kv_heads, operator.contraction, operator.columns),)
     if isinstance(operator, Embedding):

@@ -1,4 +1,4 @@
-"""The catalogue of models: every file loads, builds or says what is missing, and gives the published parameters."""
+"""The catalogue of models: every file loads and builds, and gives the published parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 
 import perfmodel
-from perfmodel.errors import UnsupportedOperator
 from perfmodel.specs.model import ModelSpec
 from perfmodel.specs.sources import SourcesSpec
-from perfmodel.workload import attention_dimensions, build_graph, matmul_parameters
+from perfmodel.workload import build_graph, matmul_parameters
+from perfmodel.workload.operators import SCALAR
 
 FOLDER = Path(perfmodel.__file__).parent / "catalog" / "models"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,7 +32,6 @@ MODELS = {path.stem: _load(path) for path in sorted(FOLDER.glob("*.yaml")) if pa
 SOURCES = SourcesSpec.model_validate(READER.load((FOLDER / "sources.yaml").read_text())).sources
 EXACT = _rows("parameter_counts.csv")
 ROUNDED = _rows("rounded_parameter_counts.csv")
-BUILT = {row["model"] for row in (*EXACT, *ROUNDED)}
 
 
 def test_the_catalogue_is_large_enough():
@@ -52,35 +51,39 @@ def test_exact_published_parameters(row):
 
 @pytest.mark.parametrize("row", ROUNDED, ids=lambda row: row["model"])
 def test_rounded_published_parameters(row):
-    """Published as a rounded figure: within 1.5 %, and 2-3 % for two names that round further."""
+    """Published as a rounded figure: within 1.5 %, and 2-3.5 % for three names that round further."""
     total = build_graph(MODELS[row["model"]]).parameter_count()
-    assert float(row["tolerance"]) <= 0.03
+    assert float(row["tolerance"]) <= 0.035
     assert total == pytest.approx(int(row["published_total"]), rel=float(row["tolerance"]))
 
 
-@pytest.mark.parametrize("name", sorted(BUILT))
+@pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("kernel", ["flash", "unfused"])
 def test_graphs_are_well_formed(name, kernel):
     model = MODELS[name]
     graph = build_graph(model, attention_kernel=kernel)
     graph.validate()
-    assert graph.layers == model.layers
-    assert sum(layer.count for layer in attention_dimensions(graph)) == model.layers
-    lookups = (model.vocabulary + (model.embedding.position_rows or 0)) * model.hidden
-    head = model.vocabulary * model.hidden if model.embedding.tied else 0
-    small = graph.parameter_count() - lookups + head - matmul_parameters(graph)
-    assert 0 <= small < 0.002 * graph.parameter_count()  # norms and biases
+    beside = model.encoder.layers if model.encoder is not None and model.encoder.kind == "decoder_cross" else 0
+    assert graph.layers == model.layers + beside
+    assert len(graph.blocks) <= 6
+    assert max(len(block.operators) for block in graph.blocks) < 35
+    matrices = sum(
+        block.count * graph.weight_count(weight)
+        for block in graph.all_blocks()
+        for operator in block.operators
+        for weight in operator.weights
+        if weight.rows != SCALAR
+    )
+    assert 0 <= graph.parameter_count() - matrices < 0.002 * graph.parameter_count()  # norms and biases
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - BUILT))
-def test_other_families_say_what_is_missing(name):
-    """Catalogued as facts; building names the model and the block instead of giving another model's time."""
+@pytest.mark.parametrize("name", sorted(name for name, model in MODELS.items() if model.facts.published_active))
+def test_active_parameters(name):
+    """Publications differ in whether they count the two embeddings: one of the three ways is within 10 %."""
     model = MODELS[name]
-    with pytest.raises(UnsupportedOperator, match=name) as caught:
-        build_graph(model)
-    stated = [block for block in ("moe", "mla", "ssm", "encoder", "sparse_attention") if getattr(model, block)]
-    assert stated
-    assert all(f"{block} (" in str(caught.value) for block in stated)
+    active, table = matmul_parameters(build_graph(model)), model.vocabulary * model.hidden
+    ways = (active - table, active, active + table)
+    assert min(abs(way / model.facts.published_active - 1) for way in ways) < 0.10
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perfmodel.specs.model import NormSpec
 from perfmodel.workload.operators import (
     SCALAR,
@@ -25,15 +27,21 @@ VECTOR_FLOP = {
     ElementwiseKind.DROPOUT: 2.0,
     ElementwiseKind.SOFTMAX: 5.0,
     ElementwiseKind.PERMUTE: 1.0,
+    ElementwiseKind.LOSS: 2.0,
 }
 
 
 class Assembler:
-    """Collects the operators and tensors of one block. An operator's output tensor has the operator's name."""
+    """Collects the operators and tensors of one block. An operator's output tensor has the operator's name.
 
-    def __init__(self, name: str, inputs: dict[str, Extent]) -> None:
+    Operators and tensors run over the tokens of the workload, or over the axis ``sequence`` where it is set:
+    for all of an assembler, or for the operators added while it is.
+    """
+
+    def __init__(self, name: str, inputs: dict[str, Extent], sequence: str | None = None) -> None:
         self.name = name
         self.inputs = tuple(inputs)
+        self.sequence = sequence
         self.operators: list[Operator] = []
         self.tensors: dict[str, Tensor] = {}
         for tensor, features in inputs.items():
@@ -49,13 +57,20 @@ class Assembler:
         part_of: str | None = None,
     ) -> str:
         """Declare a tensor and return its name."""
-        self.tensors[name] = Tensor(name, features, storage, per_score, part_of)
+        self.tensors[name] = Tensor(name, features, storage, per_score, part_of, self.sequence)
         return name
 
-    def add(self, operator: Operator, features: Extent, *, per_score: bool = False) -> str:
+    def add(
+        self,
+        operator: Operator,
+        features: Extent,
+        *,
+        per_score: bool = False,
+        storage: Storage = Storage.ACTIVATION,
+    ) -> str:
         """Append an operator, declare its output and return the output's name."""
-        self.operators.append(operator)
-        return self.tensor(operator.output, features, per_score=per_score)
+        self.operators.append(operator if self.sequence is None else replace(operator, sequence=self.sequence))
+        return self.tensor(operator.output, features, per_score=per_score, storage=storage)
 
     def matmul(
         self,
@@ -67,16 +82,21 @@ class Assembler:
         bias: Extent = (),
         precision: str = "matmul",
         tied_to: str | None = None,
+        storage: Storage = Storage.ACTIVATION,
+        also: tuple[str, ...] = (),
     ) -> str:
-        """A linear layer; it saves its input. ``bias`` is the extent of the bias (empty: none)."""
+        """A linear layer; it saves its input. ``bias`` is the extent of the bias (empty: none).
+
+        ``also`` names tensors that pass through beside the product (and follow the placement of the input).
+        """
         weights = [Weight(f"{name}.weight", contraction, columns, tied_to)]
         if bias:
             weights.append(Weight(f"{name}.bias", SCALAR, bias))
         operator = Matmul(
-            name=name, inputs=(source,), output=name, weights=tuple(weights), saves=(source,),
+            name=name, inputs=(source, *also), output=name, weights=tuple(weights), saves=(source,),
             contraction=contraction, columns=columns, precision=precision,
         )  # fmt: skip
-        return self.add(operator, columns)
+        return self.add(operator, columns, storage=storage)
 
     def norm(self, name: str, source: str, features: Extent, norm: NormSpec, *, weight: Extent | None = None) -> str:
         """A normalisation: reads and writes every element; backward also reads its saved input."""
@@ -114,14 +134,19 @@ class Assembler:
         saves: tuple[str, ...] = (),
         output: Extent | None = None,
         per_score: bool = False,
+        storage: Storage = Storage.ACTIVATION,
+        flop: float | None = None,
     ) -> str:
-        """A memory-bound operator; ``output`` is the extent of its result where it is not ``features``."""
+        """A memory-bound operator; ``output`` is the extent of its result where it is not ``features``.
+
+        ``flop`` replaces the usual work per element of the kind.
+        """
         operator = Elementwise(
             name=name, inputs=sources, output=name, weights=weights, saves=saves, kind=kind, features=features,
-            forward_elements=forward, backward_elements=backward, flop_per_element=VECTOR_FLOP[kind],
-            per_score=per_score,
+            forward_elements=forward, backward_elements=backward,
+            flop_per_element=VECTOR_FLOP[kind] if flop is None else flop, per_score=per_score,
         )  # fmt: skip
-        return self.add(operator, features if output is None else output, per_score=per_score)
+        return self.add(operator, features if output is None else output, per_score=per_score, storage=storage)
 
     def block(self, count: int = 1) -> Block:
         """The finished block."""
