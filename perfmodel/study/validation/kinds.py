@@ -40,7 +40,12 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "training": Kind("perfmodel.study.validation.training", ("model", "gpu", "n_gpus", "seq_len"), "iter_time_s"),
+    "training": Kind(
+        "perfmodel.study.validation.training",
+        ("model", "gpu", "n_gpus", "seq_len"),
+        "iter_time_s",
+        "catalog/measurements/training-runs.csv",
+    ),  # fmt: skip
     "collectives": Kind("perfmodel.study.validation.collectives", ("op", "n_gpus", "bytes", "gpu"), "time_us"),
     "kernels": Kind("perfmodel.study.validation.kernels", ("latency_ms",), "latency_ms"),
 }
