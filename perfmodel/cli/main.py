@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import perfmodel
-from perfmodel.cli import catalogue_commands, estimate_command, question_commands, validate_command
+from perfmodel.cli import calibrate_command, catalogue_commands, estimate_command, question_commands, validate_command
 from perfmodel.errors import PerfmodelError
 
 #: Exit codes (interface page, section 1).
@@ -49,6 +49,7 @@ def _root(
 question_commands.register(app)
 estimate_command.register(app)
 validate_command.register(app)
+calibrate_command.register(app)
 catalogue_commands.register(app)
 
 

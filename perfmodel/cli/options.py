@@ -70,4 +70,8 @@ FailAbove = Annotated[
         show_default=False,
     ),
 ]
+Conditions = Annotated[
+    list[str],
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No warnings and no notes on the standard error stream.")]

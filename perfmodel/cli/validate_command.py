@@ -12,10 +12,6 @@ from perfmodel.cli import options
 from perfmodel.cli.options import OutputFormat
 from perfmodel.cli.output import check_targets, write_answer
 
-Conditions = Annotated[
-    list[str],
-    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False),
-]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of table: training, collectives or kernels.")]
 Table = Annotated[
     Path | None,
@@ -31,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def validate(
     kind: Kind,
     table: Table = None,
-    where: Conditions = [],
+    where: options.Conditions = [],
     output_format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
     specs: options.SpecFolders = [],

@@ -28,6 +28,8 @@ from perfmodel.study.validation.training_scenario import RowReader
 TIME = "time.step_s"
 #: Relative step of the numerical derivative.
 _STEP = 0.02
+#: A number that moves no step by more than this share of its own change was not measured.
+_UNSEEN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,17 @@ def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber]
     Returns
     -------
     Calibration
-        One value per slot that some observation sees.
+        One value per slot that some observation depends on.
     """
     slots = list(dict.fromkeys(
         one.slot(number) for one in observations for number in numbers if one.prior(number.leaf) is not None
     ))  # fmt: skip
     problem = _Fit(observations, numbers, slots)
     point = fit(problem.model, problem.prior(), np.array([one.weight for one in observations]))
-    residuals, _ = problem.model(point)
-    values = {slot: problem.value(slot, point[position]) for position, slot in enumerate(slots)}
-    priors = {slot: problem.start[slot] for slot in slots}
+    residuals, slopes = problem.model(point)
+    informed = [slot for slot, seen in zip(slots, np.abs(slopes).max(axis=0) > _UNSEEN, strict=True) if seen]
+    values = {slot: problem.value(slot, point[problem.position[slot]]) for slot in informed}
+    priors = {slot: problem.start[slot] for slot in informed}
     return Calibration(values, priors, tuple(float(np.expm1(one)) for one in residuals))
 
 

@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
         ("model", "gpu", "n_gpus", "seq_len"),
         "iter_time_s",
         "catalog/measurements/training-runs.csv",
-    ),  # fmt: skip
+    ),
     "collectives": Kind("perfmodel.study.validation.collectives", ("op", "n_gpus", "bytes", "gpu"), "time_us"),
     "kernels": Kind("perfmodel.study.validation.kernels", ("latency_ms",), "latency_ms"),
 }
