@@ -10,6 +10,7 @@ from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.problem import (
     Formats,
     Problem,
+    Routing,
     Workload,
     call_each,
     call_stacked,
@@ -107,6 +108,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         devices=resolved.devices,
         bf16_peak=_bf16_peak(resolved),
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
+        routing=_routing(resolved),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
 
@@ -137,6 +139,20 @@ def _workload(resolved: ResolvedScenario) -> Workload:
         global_batch=int(batch or 0),
         tokens=None if stated.tokens is None else float(stated.tokens),
         mean_attended=stated.mean_attended_length,
+    )
+
+
+def _routing(resolved: ResolvedScenario) -> Routing:
+    stated, moe = resolved.scenario.workload.routing, resolved.model.moe
+    if moe is None:
+        return Routing()
+    limited = moe.groups is not None and moe.groups_per_token is not None
+    return Routing(
+        balance=stated.balance,
+        imbalance=stated.imbalance,
+        capacity_factor=stated.capacity_factor,
+        groups=float(moe.groups or 1) if limited else 1.0,
+        groups_per_token=float(moe.groups_per_token or 1) if limited else 1.0,
     )
 
 
@@ -221,9 +237,22 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
             mean_attended=None if attended is None else _scenario_leaf(attended, "workload.mean_attended_length", "1"),
         ),
         bf16_peak=_traced_peak(resolved),
+        routing=_trace_routing(problem.routing, problem.graph.name),
         call=call_each,
         label=name_step,
     )
+
+
+def _trace_routing(routing: Routing, model: str) -> Routing:
+    stated = {
+        name: None if value is None else _scenario_leaf(value, f"workload.routing.{name}", "1")
+        for name, value in (("imbalance", routing.imbalance), ("capacity_factor", routing.capacity_factor))
+    }
+    known = {
+        name: Traced.leaf(getattr(routing, name), f"model.moe.{name}", "1", model, "paper")
+        for name in ("groups", "groups_per_token")
+    }
+    return replace(routing, **stated, **known)
 
 
 def _traced_peak(resolved: ResolvedScenario) -> Any:

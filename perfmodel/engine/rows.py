@@ -22,7 +22,7 @@ from perfmodel.parallel.plan import Plan
 from perfmodel.provenance import Traced
 
 RECOMPUTE, OPTIMIZER = "recompute", "optimizer"
-_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
+_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert", "etp": "expert"}
 
 
 def number(value: Any) -> float:
@@ -119,7 +119,7 @@ def operator_time(kernels: Sequence[Kernel]) -> Any:
 
 
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.parameters))
+    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.held))
     time = amount(evaluation.step.optimizer)
     joules = amount(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
     return OperatorRow(
@@ -157,6 +157,7 @@ def _model_parallel_rows(
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
     exposed = {"tp": amount(step.tensor_exposed), "cp": amount(step.context_exposed)}
+    exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
         group = groups[row.use.group]
@@ -192,13 +193,21 @@ def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _communication_row(
-    problem: Problem, name: str, operation: str, group: Group, size: float, count: float, time: float, exposed: float
+    problem: Problem,
+    name: str,
+    operation: str,
+    group: Group,
+    size: float,
+    count: float,
+    time: float,
+    exposed: float,
+    title: str = "",
 ) -> CommunicationRow:
     tiers = spanned_tiers(group, problem.machine.tiers)
     return CommunicationRow(
         group=name,
         operation=operation,
-        name=f"{name} {operation}",
+        name=f"{title or name} {operation}",
         ranks=round(number(group.ranks)),
         tiers=tiers,
         binding_tier=_binding_tier(problem, group),
@@ -247,7 +256,7 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
     step, tiers = evaluation.step, problem.machine.tiers
     exposed, moved = amount(step.data), amount(step.data) + amount(step.data_overlapped)
-    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.parameters)
+    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.held)
     parts = [
         (one, amount(one.count) * amount(collective_time(one.operation, one.size, one.group, tiers)))
         for one in uses
@@ -265,6 +274,7 @@ def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRo
             amount(one.count),
             moved * time / whole,
             exposed * time / whole,
+            "expert data" if one.of_experts else "data",
         )
         for one, time in parts
         if number(moved) > 0.0
@@ -313,6 +323,7 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
         ("recomputation", amount(step.recompute), "recompute"),
         ("tensor communication", amount(step.tensor), "communication"),
         ("context communication", amount(step.context), "communication"),
+        *([("expert communication", amount(step.expert), "communication")] if problem.has_experts else []),
         ("pipeline transfers", amount(step.pipeline), "communication"),
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),

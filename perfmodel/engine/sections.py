@@ -15,14 +15,16 @@ import numpy as np
 
 from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, cost_kernels
-from perfmodel.engine.networks import Group, collective_time, link_energy
+from perfmodel.engine.networks import ALL_TO_ALL, Group, collective_time, link_energy
 from perfmodel.engine.problem import Problem, keep, total
+from perfmodel.engine.routing import exchange_cost
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import energy
 from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Block, Matmul
+from perfmodel.workload.operators import Block, Dispatch, GroupedMatmul, Matmul
 
 #: Parts of the dynamic energy of kernels.
 MATRIX, VECTOR, MEMORY = "matrix", "vector", "memory"
@@ -45,10 +47,14 @@ class SectionCosts:
     context_forward: Numeric
     context_backward: Numeric
     context_recompute: Numeric
+    expert_forward: Numeric
+    expert_backward: Numeric
+    expert_recompute: Numeric
     saved: Numeric
     saved_without_recompute: Numeric
     parameters: Numeric
     tied_parameters: Numeric
+    expert_parameters: Numeric
     matrix_energy: Numeric
     vector_energy: Numeric
     memory_energy: Numeric
@@ -113,9 +119,7 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
         if key not in known:
             tokens = sizes.tokens if use.tokens == "full" else sizes.micro_batch * sizes.full_sequence
             size = tokens * sizes.local(use.features) * problem.formats.on_the_wire(use.storage)
-            group = groups[use.group]
-            time = collective_time(use.operation, size, group, problem.machine.tiers)
-            known[key] = size, time, link_energy(use.operation, size, group, problem.machine.tiers)
+            known[key] = _cost_of_use(problem, sizes, use, size, groups[use.group])
         size, time, joules = known[key]
         switch = {
             "always": 1.0,
@@ -124,6 +128,18 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
         }
         rows.append(CommunicationCost(use, size, use.count * switch[use.applies], time, joules))
     return tuple(rows)
+
+
+def _cost_of_use(
+    problem: Problem, sizes: Sizes, use: CollectiveUse, size: Numeric, group: Group
+) -> tuple[Numeric, Numeric, Numeric]:
+    """Buffer, time and energy of one collective."""
+    if use.operation == ALL_TO_ALL:
+        sent = size / sizes.etp  # each of the ranks that share an expert exchanges its own copies
+        time, joules = exchange_cost(problem, sent, group)
+        return sent, time, joules * sizes.routed_mean
+    time = collective_time(use.operation, size, group, problem.machine.tiers)
+    return size, time, link_energy(use.operation, size, group, problem.machine.tiers)
 
 
 def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], policies: Sequence[str]) -> KeyCosts:
@@ -190,14 +206,12 @@ class _Fold:
             if kernel.operator in self.recomputed
         ]
 
-    def communication(
-        self, group: str, phase: str, *, regather: bool = False, recomputed_only: bool = False
-    ) -> Numeric:
+    def communication(self, *groups: str, phase: str, regather: bool = False, recomputed_only: bool = False) -> Numeric:
         return total(
             [
                 row.time * row.applied * weight
                 for row, weight in self.rows
-                if row.use.group == group
+                if row.use.group in groups
                 and row.use.phase == phase
                 and row.use.regather == regather
                 and (not recomputed_only or row.use.operator in self.recomputed)
@@ -220,7 +234,7 @@ def _fold(
         recomputed,
         stopped_early(problem, [block for block, _ in blocks]) if recomputed else {},
     )
-    overhead = problem.machine.step.block_overhead if blocks[0][0] in problem.graph.blocks else 0.0
+    overhead = _overhead(problem, blocks)
     again = bool(recomputed)
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
@@ -228,22 +242,37 @@ def _fold(
         recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
         if again
         else 0.0,
-        tensor_forward=fold.communication("tp", FORWARD),
-        tensor_backward=fold.communication("tp", BACKWARD),
-        tensor_regather=fold.communication("tp", BACKWARD, regather=True),
-        tensor_recompute=fold.communication("tp", FORWARD, recomputed_only=True) if again else 0.0,
-        context_forward=fold.communication("cp", FORWARD),
-        context_backward=fold.communication("cp", BACKWARD),
-        context_recompute=fold.communication("cp", FORWARD, recomputed_only=True) if again else 0.0,
+        tensor_forward=fold.communication("tp", phase=FORWARD),
+        tensor_backward=fold.communication("tp", phase=BACKWARD),
+        tensor_regather=fold.communication("tp", phase=BACKWARD, regather=True),
+        tensor_recompute=fold.communication("tp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        context_forward=fold.communication("cp", phase=FORWARD),
+        context_backward=fold.communication("cp", phase=BACKWARD),
+        context_recompute=fold.communication("cp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        expert_forward=fold.communication("ep", "etp", phase=FORWARD),
+        expert_backward=fold.communication("ep", "etp", phase=BACKWARD),
+        expert_recompute=fold.communication("ep", "etp", phase=FORWARD, recomputed_only=True) if again else 0.0,
         saved=_saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
         **_parameters(sizes, blocks),
         **_energies(fold),
-        matrix_flop=total([kernel.flop * weight for kernel, _, weight in fold.kernels]),
+        matrix_flop=total([kernel.flop * kernel.mean_share * weight for kernel, _, weight in fold.kernels]),
         recompute_flop=total(
-            [kernel.flop * weight for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)]
+            [
+                kernel.flop * kernel.mean_share * weight
+                for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)
+            ]
         ),
     )
+
+
+def _overhead(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> Numeric:
+    """Launch overhead of one pass of the mean layer; none of the embedding and the head."""
+    if blocks[0][0] not in problem.graph.blocks:
+        return 0.0
+    step = problem.machine.step
+    routed = sum(weight for block, weight in blocks if any(isinstance(one, Dispatch) for one in block.operators))
+    return step.block_overhead + routed * step.expert_block_overhead if routed else step.block_overhead
 
 
 def _launched_again(overhead: Numeric, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> Numeric:
@@ -258,7 +287,10 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
     Keys are (block, operator).
     """
     share = 1.0 - problem.machine.step.early_stop_recompute
-    matmuls = {block.name: [one.name for one in block.operators if isinstance(one, Matmul)] for block in blocks}
+    matmuls = {
+        block.name: [one.name for one in block.operators if isinstance(one, (Matmul, GroupedMatmul))]
+        for block in blocks
+    }
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
@@ -279,20 +311,24 @@ def _saved_bytes(
 def _parameters(sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
     own: list[Numeric] = []
     tied: list[Numeric] = []
+    routed: list[Numeric] = []
     for block, weight in blocks:
         for operator in block.operators:
             for one in operator.weights:
                 count = weight * sizes.local(one.rows) * sizes.local(one.columns)
-                (tied if one.tied_to else own).append(count)
-    return {"parameters": total(own), "tied_parameters": total(tied)}
+                (tied if one.tied_to else routed if is_of_experts(one) else own).append(count)
+    return {"parameters": total(own), "tied_parameters": total(tied), "expert_parameters": total(routed)}
 
 
 def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
     """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
     numbers, call = problem.machine.energy, problem.call
-    matrix = [{"flop": one.flop, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)} for one in kernels]
-    vector = [{"flop": one.vector_flop, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
-    moved = [{"traffic": one.traffic, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
+    matrix = [
+        {"flop": one.flop * one.mean_share, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)}
+        for one in kernels
+    ]
+    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
+    moved = [{"traffic": one.traffic * one.mean_share, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
     parts = (
         call(energy.arithmetic_energy, matrix),
         call(energy.arithmetic_energy, vector),
@@ -320,6 +356,7 @@ _POLICY_FIELDS = (
     "recompute",
     "tensor_recompute",
     "context_recompute",
+    "expert_recompute",
     "saved",
     "recompute_flop",
     "recompute_matrix_energy",

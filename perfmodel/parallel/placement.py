@@ -21,12 +21,16 @@ import numpy as np
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.units import Numeric, Tokens
 from perfmodel.workload.operators import (
+    EXPERTS,
     KEYS,
     SCALAR,
+    VISITS,
     Attention,
     AttentionMatmul,
     Block,
+    Combine,
     CrossEntropy,
+    Dispatch,
     Elementwise,
     ElementwiseKind,
     Embedding,
@@ -37,6 +41,7 @@ from perfmodel.workload.operators import (
     Product,
     Storage,
     Tensor,
+    Weight,
 )
 
 
@@ -69,6 +74,11 @@ MESH_OF_AXIS: Mapping[str, str] = {
     "inner": "tp",  # channels of Mamba-1
     "ffn": "tp",
     "vocabulary": "tp",
+    "shared_ffn": "tp",
+    # The tokens of the tensor group are spread over its ranks before they are sent to the experts.
+    VISITS: "tp",
+    EXPERTS: "ep",
+    "expert_ffn": "etp",
     "sequence": "cp",
 }
 
@@ -85,6 +95,11 @@ def sharded_axis(features: Extent, mesh_axis: str = "tp") -> str | None:
 def has_tensor_axis(features: Extent) -> bool:
     """Tensor parallelism shards these features (else the tensor is replicated, or sharded over tokens)."""
     return sharded_axis(features) is not None
+
+
+def is_of_experts(weight: Weight) -> bool:
+    """Every routed expert has such a weight: it is sharded, reduced and stored with the experts."""
+    return any(sharded_axis(side, "ep") is not None for side in (weight.rows, weight.columns))
 
 
 def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, Any]) -> Numeric:
@@ -108,7 +123,9 @@ def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, An
     -----
     Key-value heads (and groups of a recurrent mixer) are at least one per rank: more ranks copy them. The vocabulary is
     padded to whole rows per rank. Others are exact fractions; ``rules.integer_rules`` says when they are not
-    whole. An extent without sharded axes is as large as ever.
+    whole. An extent without sharded axes is as large as ever. Of the visits of a token a rank holds
+    ``etp / tp``: with balanced routing as many copies arrive as were sent, and the ``etp`` ranks that share an
+    expert gather theirs.
     """
     return functools.reduce(arithmetic.add, (_local_product(product, axes, sizes) for product in features))
 
@@ -121,15 +138,17 @@ def _local_product(product: Product, axes: Mapping[str, Any], sizes: Mapping[str
         mesh_axis = MESH_OF_AXIS.get(axis, "")
         if mesh_axis in sizes and mesh_axis not in used:
             used.add(mesh_axis)
-            factors.append(_local_axis(axis, axes[axis], sizes[mesh_axis]))
+            factors.append(_local_axis(axis, axes[axis], sizes[mesh_axis], sizes))
         else:
             factors.append(axes[axis])
     return functools.reduce(arithmetic.mul, factors) if factors else 1.0
 
 
-def _local_axis(axis: str, size: Any, ranks: Any) -> Any:
+def _local_axis(axis: str, size: Any, ranks: Any, sizes: Mapping[str, Any]) -> Any:
     if axis in COPIED_AXES:
         return np.maximum(size / ranks, 1.0)
+    if axis == VISITS:
+        return size * sizes.get("etp", 1.0) / ranks
     return np.ceil(size / ranks) if axis == "vocabulary" else size / ranks
 
 
@@ -153,7 +172,7 @@ class CollectiveUse:
     operation
         ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
     group
-        Mesh axis: ``tp`` or ``cp``.
+        Mesh axis: ``tp``, ``cp``, ``ep`` or ``etp``.
     applies
         ``always``, ``sequence_parallel`` or ``tensor_parallel_only`` (without sequence parallelism).
     features
@@ -352,6 +371,48 @@ def _context_gather(block: Block, operator: Operator, what: str, features: Exten
         make(phase="backward", operation="all-gather"),
         make(phase="backward", operation="reduce-scatter"),
     )
+
+
+@register_parallel_rule(Dispatch)
+def send_tokens_to_experts(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
+    """Copies travel to the ranks of their experts, where the ``etp`` ranks of an expert gather theirs.
+
+    GShard, Lepikhin et al. (arXiv 2006.16668, section 3.3); backward makes the same steps the other way.
+    Without sequence parallelism every rank of the tensor group sends its part of the tokens, and their
+    gradients are gathered.
+    """
+    if not isinstance(operator, Dispatch):
+        return ()
+    make, routed = functools.partial(_use, block, operator, operator.output), _routed(operator.features)
+    return (
+        make(phase="forward", operation="all-to-all", group="ep", applies="always", features=routed),
+        make(phase="forward", operation="all-gather", group="etp", applies="always", features=routed),
+        make(phase="backward", operation="reduce-scatter", group="etp", applies="always", features=routed),
+        make(phase="backward", operation="all-to-all", group="ep", applies="always", features=routed),
+        make(phase="backward", operation="all-gather", group="tp", applies="tensor_parallel_only",
+             features=operator.features),
+    )  # fmt: skip
+
+
+@register_parallel_rule(Combine)
+def return_tokens_from_experts(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
+    """The reverse of :func:`send_tokens_to_experts`: partial sums over ``etp`` are scattered, copies travel back."""
+    if not isinstance(operator, Combine):
+        return ()
+    make, routed = functools.partial(_use, block, operator, operator.output), _routed(operator.features)
+    return (
+        make(phase="forward", operation="reduce-scatter", group="etp", applies="always", features=routed),
+        make(phase="forward", operation="all-to-all", group="ep", applies="always", features=routed),
+        make(phase="forward", operation="all-gather", group="tp", applies="tensor_parallel_only",
+             features=operator.features),
+        make(phase="backward", operation="all-to-all", group="ep", applies="always", features=routed),
+        make(phase="backward", operation="all-gather", group="etp", applies="always", features=routed),
+    )  # fmt: skip
+
+
+def _routed(features: Extent) -> Extent:
+    """Features of the copies of a token: once per visit."""
+    return tuple((VISITS, *product) for product in features)
 
 
 @register_parallel_rule(CrossEntropy)

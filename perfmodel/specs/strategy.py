@@ -148,6 +148,34 @@ class StrategySpec(SpecModel):
         return self.layers_per_stage or self.pipeline.layers_per_stage
 
 
+class RoutingSpec(SpecModel):
+    """How the router spreads tokens over the experts.
+
+    Attributes
+    ----------
+    balance
+        ``balanced``: every expert gets the same number of tokens (a balancing loss, or a forced router);
+        ``random``: experts are picked at random, so that few tokens touch few experts; ``skewed``: some
+        experts are popular.
+    imbalance
+        Rows of the busiest rank over the mean; absent: 1, or what skewed routing implies.
+    capacity_factor
+        Experts work on this many times their mean share, padded or dropped; absent: dropless.
+    """
+
+    balance: Literal["balanced", "random", "skewed"] = "balanced"
+    imbalance: Annotated[float, Field(ge=1)] | None = None
+    capacity_factor: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RoutingSpec:
+        if self.capacity_factor is not None and (self.imbalance is not None or self.balance == "skewed"):
+            raise PydanticCustomError(
+                "routing", "with a capacity_factor every rank has the same rows; leave imbalance and skew out", {}
+            )
+        return self
+
+
 class WorkloadSpec(SpecModel):
     """What is computed.
 
@@ -167,6 +195,8 @@ class WorkloadSpec(SpecModel):
     mean_attended_length
         Mean number of keys that a query attends to when documents in a sequence are masked from each
         other; absent: the causal half of the sequence.
+    routing
+        How tokens are spread over experts (mixtures of experts).
     method
         Of fine-tuning: ``full`` or ``lora``.
     prompt_tokens, output_tokens
@@ -179,6 +209,7 @@ class WorkloadSpec(SpecModel):
     batch: CountField | None = None
     tokens: CountField | None = None
     mean_attended_length: Annotated[float, Field(gt=0)] | None = None
+    routing: RoutingSpec = RoutingSpec()
     method: Literal["full", "lora"] | None = None
     prompt_tokens: CountField | None = None
     output_tokens: CountField | None = None
