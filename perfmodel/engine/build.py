@@ -8,6 +8,7 @@ from typing import Any
 
 from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.problem import (
+    ContextParallel,
     Formats,
     Problem,
     Routing,
@@ -21,6 +22,7 @@ from perfmodel.engine.problem import (
 )
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.resolve import resolve
+from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.parallel.placement import infer_collectives
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.strategy import plan_from_strategy
@@ -98,7 +100,10 @@ def build_question(resolved: ResolvedScenario) -> Question:
         formats=_formats(resolved),
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
-        collectives=tuple(use for use in infer_collectives(graph) if workload.training or use.phase == FORWARD),
+        collectives=_collectives(graph, workload, scenario.strategy.context_parallel.kind),
+        context=ContextParallel(
+            scenario.strategy.context_parallel.kind, bool(scenario.strategy.context_parallel.balanced)
+        ),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
         order=tuple(scenario.strategy.order),
@@ -111,6 +116,15 @@ def build_question(resolved: ResolvedScenario) -> Question:
         routing=_routing(resolved),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def _collectives(graph: OperatorGraph, workload: Workload, context: str) -> tuple[CollectiveUse, ...]:
+    """Those of the phases of the workload and of the kind of context parallelism."""
+    return tuple(
+        use
+        for use in infer_collectives(graph)
+        if (workload.training or use.phase == FORWARD) and use.context in ("", context)
+    )
 
 
 def without_loss(graph: OperatorGraph) -> OperatorGraph:
@@ -196,6 +210,10 @@ def describe(question: Question) -> tuple[str, ...]:
     resolved, plan, workload = question.resolved, question.plan, question.problem.workload
     graph, machine = question.problem.graph, question.problem.machine
     sizes = ", ".join(f"{name.upper()} {int(getattr(plan, name)[0])}" for name in ("tp", "cp", "pp", "dp"))
+    if plan.ep[0] * plan.etp[0] > 1:
+        sizes += f", EP {int(plan.ep[0])}" + (f", ETP {int(plan.etp[0])}" if plan.etp[0] > 1 else "")
+    if plan.cp[0] > 1 and question.problem.context.kind != GATHERED:
+        sizes += f" (context by {question.problem.context.kind})"
     policy = plan.recompute_policies[int(plan.recompute[0])]
     device, place = resolved.accelerator.title or machine.accelerator, resolved.cluster.title or machine.cluster
     recipe, model = resolved.numerics.title or resolved.numerics.name, resolved.model.title or resolved.model.name

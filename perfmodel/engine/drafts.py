@@ -19,6 +19,7 @@ from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import attention, elementwise, experts, training
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters, ElementwiseParameters, MatmulParameters
+from perfmodel.parallel.collective_rules import EXCHANGED
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
     EXPERTS,
@@ -138,8 +139,8 @@ class _Writer:
         """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""
         activation = self.problem.formats.activations
         inner = self.sizes.local(((operator.inner_dim,),))
-        queries, keys = self.sizes.sequence, self.sizes.full_sequence
-        heads = self.sizes.local(((operator.heads,),))
+        queries, heads, _ = self._attention_share(operator)
+        keys = self.sizes.full_sequence
         m, n, k = (queries, keys, inner) if operator.makes_scores else (queries, inner, keys)
         shape = {
             "block": block,
@@ -198,24 +199,32 @@ class _Writer:
         problem, sizes = self.problem, self.sizes
         data_type = problem.formats.compute["attention"]
         parameters = problem.machine.attention[data_type]
-        # Context parallelism is load balanced: every rank has the mean number of pairs.
-        pairs = attended_pairs(problem, operator) / sizes.cp
+        queries, heads, kv_heads = self._attention_share(operator)
+        pairs, slowest = attended_pairs(problem, operator), self._slowest_slice(operator)
+        if problem.context.kind != EXCHANGED:
+            pairs = pairs / sizes.cp * slowest
         shape = {
             "batch": sizes.micro_batch,
-            "heads": sizes.local(((operator.heads,),)),
+            "heads": heads,
             "query_dim": problem.axes[operator.query_dim],
             "value_dim": problem.axes[operator.value_dim],
         }
         rows = {
-            "queries": sizes.sequence,
+            "queries": queries,
             "keys": sizes.full_sequence,
-            "kv_heads": sizes.local(((operator.kv_heads,),)),
+            "kv_heads": kv_heads,
         }
         flop = attention.attention_flop(**shape, pairs=pairs)
         width = problem.formats.activations
         traffic = attention.attention_traffic(**shape, **rows, activation_bytes=width, cache_bytes=0.0)
-        inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / sizes.sequence}
-        shared = {"data_type": data_type, "parameters": parameters, "cacheable": False, "attention": inputs}
+        inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / queries}
+        shared = {
+            "data_type": data_type,
+            "parameters": parameters,
+            "cacheable": False,
+            "attention": inputs,
+            "mean_share": 1.0 / slowest,
+        }
         self.drafts.append(Draft(block.name, operator.name, FORWARD, flop=flop, cold=traffic, **shared))
         if problem.workload.training:
             backward = {
@@ -224,6 +233,19 @@ class _Writer:
                 "attention_backward": True,
             }
             self.drafts.append(Draft(block.name, operator.name, BACKWARD, **backward, **shared))
+
+    def _attention_share(self, operator: Attention | AttentionMatmul) -> tuple[Numeric, Numeric, Numeric]:
+        """Queries, heads and key-value heads of one rank: a part of the tokens, or of the heads once exchanged."""
+        exchanged = self.problem.context.kind == EXCHANGED
+        local = self.sizes.exchanged if exchanged else self.sizes.local
+        queries = self.sizes.full_sequence if exchanged else self.sizes.sequence
+        return queries, local(((operator.heads,),)), local(((operator.kv_heads,),))
+
+    def _slowest_slice(self, operator: Attention) -> Numeric:
+        """Pairs of the slowest rank over the mean: causal work of consecutive slices is uneven."""
+        context = self.problem.context
+        even = context.balanced or context.kind == EXCHANGED or not operator.causal or operator.window is not None
+        return 1.0 if even else attention.last_slice_factor(self.sizes.cp)
 
     def _attention_kernel(self, parameters: AttentionParameters) -> dict[str, Any]:
         machine = self.problem.machine

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.machine.machine import Machine
-from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.provenance import Traced, as_traced
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import EXPERTS, OperatorGraph, Storage
@@ -94,6 +94,14 @@ class Routing:
     groups_per_token: Numeric = 1.0
 
 
+@dataclass(frozen=True)
+class ContextParallel:
+    """How context-parallel ranks see each other's keys; ``balanced``: each has an early and a late slice."""
+
+    kind: str = GATHERED
+    balanced: bool = True
+
+
 #: Names a step of a derivation: (value, name, unit) -> value.
 Labeller = Callable[[Any, str, str], Any]
 #: Calls one equation for many rows: stacked into columns, or one by one on traced operands.
@@ -120,6 +128,7 @@ class Problem:
     devices: int = 0  # that the question uses
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
     routing: Routing = Routing()
+    context: ContextParallel = ContextParallel()
 
     @property
     def layers(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
 from perfmodel.engine.drafts import FORWARD
@@ -16,8 +17,9 @@ from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import SEND, Group, collective_time, outer_domains, spanned_tiers
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
-from perfmodel.engine.sections import CommunicationCost, KeyCosts, stopped_early
+from perfmodel.engine.sections import KeyCosts, stopped_early
 from perfmodel.equations import energy, pipeline, roofline
+from perfmodel.parallel.collective_rules import GATHERED
 from perfmodel.parallel.plan import Plan
 from perfmodel.provenance import Traced
 
@@ -156,7 +158,7 @@ def _model_parallel_rows(
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = {"tp": amount(step.tensor_exposed), "cp": amount(step.context_exposed)}
+    exposed = {"tp": amount(step.tensor_exposed), "cp": _exposed_share_of_context(problem, evaluation)}
     exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
@@ -180,6 +182,14 @@ def _model_parallel_rows(
         for (axis, operation, _), (count, time, share, size) in folded.items()
         if number(count) > 0.0
     ]
+
+
+def _exposed_share_of_context(problem: Problem, evaluation: Evaluation) -> Any:
+    """Exposure of a ring or an exchange is known for the sum: shared out in proportion to the time of the parts."""
+    exposed, hidden = amount(evaluation.step.context), amount(evaluation.step.context_overlapped)
+    if problem.context.kind == GATHERED or number(exposed) + number(hidden) <= 0.0:
+        return amount(problem.machine.step.context_exposed)
+    return exposed / (exposed + hidden)
 
 
 def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, cost_kernels
-from perfmodel.engine.networks import ALL_TO_ALL, Group, collective_time, link_energy
+from perfmodel.engine.networks import Group
 from perfmodel.engine.problem import Problem, keep, total
-from perfmodel.engine.routing import exchange_cost
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import energy
-from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.equations import energy, overlap
+from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Block, Dispatch, GroupedMatmul, Matmul
+from perfmodel.workload.operators import Attention, AttentionMatmul, Block, Dispatch, GroupedMatmul, Matmul
 
 #: Parts of the dynamic energy of kernels.
 MATRIX, VECTOR, MEMORY = "matrix", "vector", "memory"
@@ -47,6 +47,9 @@ class SectionCosts:
     context_forward: Numeric
     context_backward: Numeric
     context_recompute: Numeric
+    context_forward_exposed: Numeric
+    context_backward_exposed: Numeric
+    context_recompute_exposed: Numeric
     expert_forward: Numeric
     expert_backward: Numeric
     expert_recompute: Numeric
@@ -76,17 +79,6 @@ class Sections:
 
 
 @dataclass(frozen=True)
-class CommunicationCost:
-    """One collective of one block: per occurrence and micro-batch."""
-
-    use: CollectiveUse
-    size: Numeric  # bytes of the full buffer
-    applied: Numeric  # 0 or 1 from the sequence-parallel switch, times the count of the use
-    time: Numeric  # of one operation
-    energy: Numeric  # of one operation, on the links of one rank
-
-
-@dataclass(frozen=True)
 class KernelEnergy:
     """Dynamic energy of one kernel, in joules."""
 
@@ -108,38 +100,6 @@ class KeyCosts:
     kernel_energies: tuple[KernelEnergy, ...]
     communication: tuple[CommunicationCost, ...]
     groups: Mapping[str, Group]
-
-
-def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Group]) -> tuple[CommunicationCost, ...]:
-    """Cost the collectives that the placements imply; equal buffers are costed once."""
-    known: dict[tuple[Any, ...], tuple[Numeric, Numeric, Numeric]] = {}
-    rows: list[CommunicationCost] = []
-    for use in problem.collectives:
-        key = (use.operation, use.features, use.storage, use.group, use.tokens)
-        if key not in known:
-            tokens = sizes.tokens if use.tokens == "full" else sizes.micro_batch * sizes.full_sequence
-            size = tokens * sizes.local(use.features) * problem.formats.on_the_wire(use.storage)
-            known[key] = _cost_of_use(problem, sizes, use, size, groups[use.group])
-        size, time, joules = known[key]
-        switch = {
-            "always": 1.0,
-            "sequence_parallel": sizes.sequence_parallel,
-            "tensor_parallel_only": 1.0 - sizes.sequence_parallel,
-        }
-        rows.append(CommunicationCost(use, size, use.count * switch[use.applies], time, joules))
-    return tuple(rows)
-
-
-def _cost_of_use(
-    problem: Problem, sizes: Sizes, use: CollectiveUse, size: Numeric, group: Group
-) -> tuple[Numeric, Numeric, Numeric]:
-    """Buffer, time and energy of one collective."""
-    if use.operation == ALL_TO_ALL:
-        sent = size / sizes.etp  # each of the ranks that share an expert exchanges its own copies
-        time, joules = exchange_cost(problem, sent, group)
-        return sent, time, joules * sizes.routed_mean
-    time = collective_time(use.operation, size, group, problem.machine.tiers)
-    return size, time, link_energy(use.operation, size, group, problem.machine.tiers)
 
 
 def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], policies: Sequence[str]) -> KeyCosts:
@@ -174,6 +134,7 @@ def _named(problem: Problem, name: str, costs: SectionCosts) -> SectionCosts:
 
 def _unit(field: str) -> str:
     """Unit of a field of a section."""
+    field = field.removesuffix("_exposed")
     units = {"energy": "J", "flop": "FLOP", "parameters": "1", "saved": "B", "recompute": "s"}
     return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
@@ -190,6 +151,7 @@ class _Fold:
     rows: list[tuple[CommunicationCost, float]]
     recomputed: frozenset[str]
     repeated: Mapping[tuple[str, str], Numeric]  # share of an operator of a block that recomputation runs; default all
+    attending: frozenset[tuple[str, str]]  # block and operator of the attention kernels
 
     def time(self, phase: str, *, recomputed_only: bool = False) -> Numeric:
         return total(
@@ -233,6 +195,12 @@ def _fold(
         [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
         recomputed,
         stopped_early(problem, [block for block, _ in blocks]) if recomputed else {},
+        frozenset(
+            (block.name, one.name)
+            for block, _ in blocks
+            for one in block.operators
+            if isinstance(one, (Attention, AttentionMatmul))
+        ),
     )
     overhead = _overhead(problem, blocks)
     again = bool(recomputed)
@@ -249,6 +217,11 @@ def _fold(
         context_forward=fold.communication("cp", phase=FORWARD),
         context_backward=fold.communication("cp", phase=BACKWARD),
         context_recompute=fold.communication("cp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        context_forward_exposed=_exposed_context(problem, sizes, fold, FORWARD),
+        context_backward_exposed=_exposed_context(problem, sizes, fold, BACKWARD),
+        context_recompute_exposed=_exposed_context(problem, sizes, fold, FORWARD, recomputed_only=True)
+        if again
+        else 0.0,
         expert_forward=fold.communication("ep", "etp", phase=FORWARD),
         expert_backward=fold.communication("ep", "etp", phase=BACKWARD),
         expert_recompute=fold.communication("ep", "etp", phase=FORWARD, recomputed_only=True) if again else 0.0,
@@ -264,6 +237,30 @@ def _fold(
             ]
         ),
     )
+
+
+def _exposed_context(
+    problem: Problem, sizes: Sizes, fold: _Fold, phase: str, *, recomputed_only: bool = False
+) -> Numeric:
+    """Context-parallel communication that computation does not hide.
+
+    Blocks that go round in a ring travel while the ones that have arrived are attended to; all but the last. An
+    exchange of tokens for heads has nothing to hide behind.
+    """
+    moved = fold.communication("cp", phase=phase, recomputed_only=recomputed_only)
+    exposed = problem.machine.step.context_exposed
+    if problem.context.kind == GATHERED:
+        return exposed * moved
+    if problem.context.kind == EXCHANGED:
+        return moved
+    attended = total(
+        [
+            kernel.time * weight
+            for kernel, _, weight in fold.select(phase, recomputed_only=recomputed_only)
+            if (kernel.block, kernel.operator) in fold.attending
+        ]
+    )
+    return overlap.exposed_time(moved, exposed, attended * (1.0 - 1.0 / sizes.cp))
 
 
 def _overhead(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> Numeric:
@@ -356,6 +353,7 @@ _POLICY_FIELDS = (
     "recompute",
     "tensor_recompute",
     "context_recompute",
+    "context_recompute_exposed",
     "expert_recompute",
     "saved",
     "recompute_flop",

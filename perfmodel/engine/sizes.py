@@ -75,6 +75,10 @@ class Sizes:
         """Local feature elements of an extent (of the slowest rank)."""
         return local_size(extent, self._axes, self._mesh)
 
+    def exchanged(self, extent: Extent) -> Numeric:
+        """Local elements of an extent once the context group has exchanged tokens for heads."""
+        return local_size(extent, self._axes, {"tp": self.tp * self.cp})
+
     def rows(self, operator: Matmul) -> Numeric:
         """Rows of a linear layer on this rank.
 

@@ -85,9 +85,14 @@ def stage_time(
         + fraction * stage.layers * sections.layer.tensor_recompute
     )
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather
-    context_forward = stage_sum(stage, sections, "context_forward")
-    context = (
+    context_forward = stage_sum(stage, sections, "context_forward_exposed")
+    context_exposed = (
         context_forward
+        + stage_sum(stage, sections, "context_backward_exposed")
+        + fraction * stage.layers * sections.layer.context_recompute_exposed
+    )
+    context = (
+        stage_sum(stage, sections, "context_forward")
         + stage_sum(stage, sections, "context_backward")
         + fraction * stage.layers * sections.layer.context_recompute
     )
@@ -99,10 +104,7 @@ def stage_time(
     )
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     forward_pass = (
-        forward
-        + step.tensor_exposed * tensor_forward
-        + step.context_exposed * context_forward
-        + step.expert_exposed * expert_forward
+        forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
     )
     held = stage_parameters(stage, sections, plan)
     times = StageTime(
@@ -110,13 +112,13 @@ def stage_time(
         backward=backward,
         recompute=recompute,
         tensor=tensor_exposed,
-        context=step.context_exposed * context,
+        context=context_exposed,
         expert=step.expert_exposed * expert,
         pipeline=step.pipeline_exposed * sends,
         gather_forward=gathers.forward,
         gather_backward=gathers.backward,
         tensor_overlapped=tensor + regather - tensor_exposed,
-        context_overlapped=(1.0 - step.context_exposed) * context,
+        context_overlapped=context - context_exposed,
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,

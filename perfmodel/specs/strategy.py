@@ -88,6 +88,37 @@ class RecomputeSpec(SpecModel):
         return self
 
 
+class ContextParallelSpec(SpecModel):
+    """How the ranks of a context-parallel group see each other's keys.
+
+    Attributes
+    ----------
+    kind
+        ``all-gather``: keys and values are gathered; ``ring``: they go round while blocks are attended to;
+        ``all-to-all``: tokens are exchanged for heads around the attention (Ulysses).
+    balanced
+        Every rank works on an early and a late slice of the sequence, so that causal work is even; false: on one
+        slice, and the rank with the last one sets the pace.
+    """
+
+    kind: Literal["all-gather", "ring", "all-to-all"] = "all-gather"
+    balanced: SwitchField = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"enum": ["all-gather", "ring", "all-to-all"], "description": "the kind, balanced"},
+                handler.resolve_ref_schema(handler(schema)),
+            ]
+        }
+
+
 class StrategySpec(SpecModel):
     """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
 
@@ -105,6 +136,8 @@ class StrategySpec(SpecModel):
         0 none, 1 optimizer state, 2 and gradients, 3 and parameters, sharded over ``dp_shard`` times ``cp``.
     recompute
         Name of a policy, or ``{policy, blocks | fraction}``.
+    context_parallel
+        ``all-gather``, ``ring`` or ``all-to-all``, or ``{kind, balanced}``.
     order
         Placement of the groups on the network, innermost first.
     pipeline
@@ -124,6 +157,7 @@ class StrategySpec(SpecModel):
     sequence_parallel: SwitchField = False
     zero: Literal[0, 1, 2, 3] = 0
     recompute: RecomputeSpec = RecomputeSpec()
+    context_parallel: ContextParallelSpec = ContextParallelSpec()
     order: GroupOrder = DEFAULT_ORDER
     layers_per_stage: tuple[CountField, ...] | None = None
     pipeline: PipelineSpec = PipelineSpec()
