@@ -21,6 +21,7 @@ from perfmodel.equations import (
     pipeline,
     reliability,
     roofline,
+    scan,
     training,
     uncertainty,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "pipeline",
     "reliability",
     "roofline",
+    "scan",
     "training",
     "uncertainty",
 ]
