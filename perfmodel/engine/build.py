@@ -8,8 +8,10 @@ from typing import Any
 
 from perfmodel.engine.drafts import FORWARD
 from perfmodel.engine.problem import (
+    ContextParallel,
     Formats,
     Problem,
+    Routing,
     Workload,
     call_each,
     call_stacked,
@@ -20,6 +22,7 @@ from perfmodel.engine.problem import (
 )
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.resolve import resolve
+from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.parallel.placement import infer_collectives
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.strategy import plan_from_strategy
@@ -97,7 +100,10 @@ def build_question(resolved: ResolvedScenario) -> Question:
         formats=_formats(resolved),
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
-        collectives=tuple(use for use in infer_collectives(graph) if workload.training or use.phase == FORWARD),
+        collectives=_collectives(graph, workload, scenario.strategy.context_parallel.kind),
+        context=ContextParallel(
+            scenario.strategy.context_parallel.kind, bool(scenario.strategy.context_parallel.balanced)
+        ),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
         order=tuple(scenario.strategy.order),
@@ -107,8 +113,18 @@ def build_question(resolved: ResolvedScenario) -> Question:
         devices=resolved.devices,
         bf16_peak=_bf16_peak(resolved),
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
+        routing=_routing(resolved),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def _collectives(graph: OperatorGraph, workload: Workload, context: str) -> tuple[CollectiveUse, ...]:
+    """Those of the phases of the workload and of the kind of context parallelism."""
+    return tuple(
+        use
+        for use in infer_collectives(graph)
+        if (workload.training or use.phase == FORWARD) and use.context in ("", context)
+    )
 
 
 def without_loss(graph: OperatorGraph) -> OperatorGraph:
@@ -137,6 +153,20 @@ def _workload(resolved: ResolvedScenario) -> Workload:
         global_batch=int(batch or 0),
         tokens=None if stated.tokens is None else float(stated.tokens),
         mean_attended=stated.mean_attended_length,
+    )
+
+
+def _routing(resolved: ResolvedScenario) -> Routing:
+    stated, moe = resolved.scenario.workload.routing, resolved.model.moe
+    if moe is None:
+        return Routing()
+    limited = moe.groups is not None and moe.groups_per_token is not None
+    return Routing(
+        balance=stated.balance,
+        imbalance=stated.imbalance,
+        capacity_factor=stated.capacity_factor,
+        groups=float(moe.groups or 1) if limited else 1.0,
+        groups_per_token=float(moe.groups_per_token or 1) if limited else 1.0,
     )
 
 
@@ -180,6 +210,10 @@ def describe(question: Question) -> tuple[str, ...]:
     resolved, plan, workload = question.resolved, question.plan, question.problem.workload
     graph, machine = question.problem.graph, question.problem.machine
     sizes = ", ".join(f"{name.upper()} {int(getattr(plan, name)[0])}" for name in ("tp", "cp", "pp", "dp"))
+    if plan.ep[0] * plan.etp[0] > 1:
+        sizes += f", EP {int(plan.ep[0])}" + (f", ETP {int(plan.etp[0])}" if plan.etp[0] > 1 else "")
+    if plan.cp[0] > 1 and question.problem.context.kind != GATHERED:
+        sizes += f" (context by {question.problem.context.kind})"
     policy = plan.recompute_policies[int(plan.recompute[0])]
     device, place = resolved.accelerator.title or machine.accelerator, resolved.cluster.title or machine.cluster
     recipe, model = resolved.numerics.title or resolved.numerics.name, resolved.model.title or resolved.model.name
@@ -221,9 +255,22 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
             mean_attended=None if attended is None else _scenario_leaf(attended, "workload.mean_attended_length", "1"),
         ),
         bf16_peak=_traced_peak(resolved),
+        routing=_trace_routing(problem.routing, problem.graph.name),
         call=call_each,
         label=name_step,
     )
+
+
+def _trace_routing(routing: Routing, model: str) -> Routing:
+    stated = {
+        name: None if value is None else _scenario_leaf(value, f"workload.routing.{name}", "1")
+        for name, value in (("imbalance", routing.imbalance), ("capacity_factor", routing.capacity_factor))
+    }
+    known = {
+        name: Traced.leaf(getattr(routing, name), f"model.moe.{name}", "1", model, "paper")
+        for name in ("groups", "groups_per_token")
+    }
+    return replace(routing, **stated, **known)
 
 
 def _traced_peak(resolved: ResolvedScenario) -> Any:

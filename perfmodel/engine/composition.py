@@ -15,11 +15,19 @@ from perfmodel.engine.footprint import Footprint, fullest, stage_footprint
 from perfmodel.engine.joules import StepEnergy, step_energy
 from perfmodel.engine.networks import Group
 from perfmodel.engine.problem import Problem
+from perfmodel.engine.routing import mean_rows, slowest_rows
 from perfmodel.engine.sections import KeyCosts, Sections, cost_keys, gather
 from perfmodel.engine.sizes import Sizes
-from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups
 from perfmodel.engine.step import StepTime, stage_time, stage_transfers, step_time
-from perfmodel.parallel.mesh import flattened_members, group_strides, mesh_sizes, tier_members
+from perfmodel.parallel.mesh import (
+    expert_members,
+    expert_sizes,
+    flattened_members,
+    group_strides,
+    mesh_sizes,
+    tier_members,
+)
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.stages import StageTable, stage_table
 from perfmodel.provenance import Traced
@@ -68,6 +76,8 @@ def intern_keys(plan: Plan, order: Sequence[str], hardware: np.ndarray | None = 
         return Interned(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
     strides = group_strides(mesh_sizes(plan), order)
     columns = [getattr(plan, name) for name in _KEY_COLUMNS] + [strides["tp"], strides["cp"], *_context_columns(plan)]
+    if np.any(plan.ep * plan.etp > 1):
+        columns += [plan.ep, plan.etp, *_ranks_inside_stages(plan, order)]
     if hardware is not None:
         columns.append(hardware)
     code = np.zeros(len(plan), dtype=np.int64)
@@ -81,6 +91,13 @@ def intern_keys(plan: Plan, order: Sequence[str], hardware: np.ndarray | None = 
 def _context_columns(plan: Plan) -> list[np.ndarray]:
     """Devices of the mesh decide whether a small mesh fits into one domain."""
     return [np.minimum(plan.devices, np.iinfo(np.int32).max)]
+
+
+def _ranks_inside_stages(plan: Plan, order: Sequence[str]) -> list[np.ndarray]:
+    """What the place of the experts' groups depends on: the ranks inside the stages of the pipeline, and the stages."""
+    if order[-1] == "pp":
+        return []
+    return [group_strides(mesh_sizes(plan), order)["pp"], plan.pp]
 
 
 def _would_overflow(code: np.ndarray, column: np.ndarray) -> bool:
@@ -100,9 +117,20 @@ def tier_devices(problem: Problem) -> list[int]:
 
 
 def key_groups(plan: Plan, problem: Problem) -> Mapping[str, Group]:
-    """Tensor and context groups of plans (or of the representative rows of their keys)."""
+    """Tensor, context and expert groups of plans (or of the representative rows of their keys)."""
     strides, domains = group_strides(mesh_sizes(plan), problem.order), tier_devices(problem)
-    return {axis: _group(getattr(plan, axis), strides[axis], domains, plan.devices) for axis in ("tp", "cp")}
+    groups = {axis: _group(getattr(plan, axis), strides[axis], domains, plan.devices) for axis in ("tp", "cp")}
+    if problem.has_experts:
+        groups |= {
+            "ep": _expert_group(problem, plan, plan.ep, plan.etp),
+            "etp": _expert_group(problem, plan, plan.etp, np.ones_like(plan.etp)),
+        }
+    return groups
+
+
+def _expert_group(problem: Problem, plan: Plan, size: Any, distance: Any) -> Group:
+    members = expert_members(size, distance, mesh_sizes(plan), tier_devices(problem), problem.order, plan.devices)
+    return Group(_as_float(size), tuple(_as_float(count) for count in members))
 
 
 def _group(size: Any, stride: Any, domains: list[int], devices: Any) -> Group:
@@ -124,7 +152,19 @@ def plan_groups(plan: Plan, problem: Problem) -> PlanGroups:
     shard = data if np.array_equal(plan.dp, plan.dp_shard) else flat(plan.dp_shard)
     replicas = _group(plan.dp_replicate, strides["dp"] * plan.dp_shard, domains, plan.devices)
     pipeline = _group(plan.pp, strides["pp"], domains, plan.devices)
-    return PlanGroups(data, shard, replicas, pipeline, _group(plan.tp, strides["tp"], domains, plan.devices))
+    tensor = _group(plan.tp, strides["tp"], domains, plan.devices)
+    return PlanGroups(StateGroups(data, shard, replicas), _expert_state_groups(problem, plan), pipeline, tensor)
+
+
+def _expert_state_groups(problem: Problem, plan: Plan) -> StateGroups | None:
+    """Replicas of the experts: the innermost of them share state, the outermost ``dp_replicate`` hold copies."""
+    if not problem.has_experts:
+        return None
+    distance, replicas = plan.ep * plan.etp, expert_sizes(plan)["edp"]
+    shards = np.maximum(replicas // plan.dp_replicate, 1)
+    data = _expert_group(problem, plan, replicas, distance)
+    shard = data if np.all(plan.dp_replicate == 1) else _expert_group(problem, plan, shards, distance)
+    return StateGroups(data, shard, _expert_group(problem, plan, plan.dp_replicate, distance * shards))
 
 
 def plan_numbers(plan: Plan) -> PlanNumbers:
@@ -135,6 +175,8 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
             for name in (
                 "tp",
                 "cp",
+                "ep",
+                "etp",
                 "pp",
                 "dp",
                 "dp_shard",
@@ -160,13 +202,22 @@ def stage_classes(table: StageTable) -> tuple[StageClass, ...]:
 
 def key_sizes(plan: Plan, problem: Problem) -> Sizes:
     """Shard-key sizes of plans (or of representative rows)."""
+    return sizes_of(problem, plan_numbers(plan))
+
+
+def sizes_of(problem: Problem, numbers: PlanNumbers) -> Sizes:
+    """What operators see of a plan."""
     return Sizes(
-        _as_float(plan.micro_batch),
-        problem.workload.sequence_length,
-        _as_float(plan.tp),
-        _as_float(plan.cp),
-        _as_float(plan.sequence_parallel),
-        problem.axes,
+        micro_batch=numbers.micro_batch,
+        full_sequence=problem.workload.sequence_length,
+        tp=numbers.tp,
+        cp=numbers.cp,
+        sequence_parallel=numbers.sequence_parallel,
+        axes=problem.axes,
+        ep=numbers.ep,
+        etp=numbers.etp,
+        routed_slowest=slowest_rows(problem.routing, numbers.ep),
+        routed_mean=mean_rows(problem.routing, numbers.ep),
     )
 
 

@@ -7,14 +7,24 @@ of every micro-batch, scatters its gradients, and reduces them once over the rep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain
-from perfmodel.engine.problem import Problem
+from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import SectionCosts, Sections
-from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, stage_sum
+from perfmodel.engine.stages import (
+    Held,
+    PlanGroups,
+    PlanNumbers,
+    StageClass,
+    StageTime,
+    StateGroups,
+    stage_sum,
+)
 from perfmodel.equations import memory, optimizer, overlap, training
 from perfmodel.units import Numeric
 
@@ -54,6 +64,7 @@ class DataCollective:
     group: Group
     size: Numeric  # bytes of the full buffer
     count: Numeric
+    of_experts: bool = False
 
 
 def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> DataBuffers:
@@ -64,25 +75,40 @@ def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Da
     return DataBuffers(gradients, weights, np.where(plan.zero >= 2.0, deferred, 1.0))
 
 
-def data_collectives(
-    problem: Problem, plan: PlanNumbers, groups: PlanGroups, parameters: Numeric
+def data_collectives(problem: Problem, plan: PlanNumbers, groups: PlanGroups, held: Held) -> tuple[DataCollective, ...]:
+    """Everything that data parallelism does in a step for a stage that holds these parameters."""
+    return tuple(
+        one
+        for state, parameters, of_experts in held_by_group(groups, held)
+        for one in _state_collectives(problem, plan, state, parameters, of_experts=of_experts)
+    )
+
+
+def held_by_group(groups: PlanGroups, held: Held) -> tuple[tuple[StateGroups, Numeric, bool], ...]:
+    """The parameters of a device with the groups that reduce them; True for those of the experts."""
+    dense = (groups.dense, held.dense, False)
+    return (dense,) if groups.expert is None else (dense, (groups.expert, held.expert, True))
+
+
+def _state_collectives(
+    problem: Problem, plan: PlanNumbers, groups: StateGroups, parameters: Numeric, *, of_experts: bool
 ) -> tuple[DataCollective, ...]:
-    """Everything that data parallelism does in a step for a stage with ``parameters`` local parameters."""
     buffers, m = data_buffers(problem, plan, parameters), plan.num_microbatches
     backward = 1.0 if problem.workload.training else 0.0
     whole, state, sharded = (_by_zero(plan, *levels) for levels in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     shards = buffers.gradients / groups.shard.ranks
+    make = partial(DataCollective, of_experts=of_experts)
     return (
-        DataCollective(ALL_REDUCE, groups.data, buffers.gradients, backward * whole),
-        DataCollective(REDUCE_SCATTER, groups.data, buffers.gradients, backward * state * buffers.reductions),
-        DataCollective(ALL_GATHER, groups.data, buffers.weights, backward * state),
-        DataCollective(REDUCE_SCATTER, groups.shard, buffers.gradients, backward * sharded * m),
-        DataCollective(ALL_GATHER, groups.shard, buffers.weights, (1.0 + backward) * sharded * m),
-        DataCollective(ALL_REDUCE, groups.replicas, shards, backward * sharded),
+        make(ALL_REDUCE, groups.data, buffers.gradients, backward * whole),
+        make(REDUCE_SCATTER, groups.data, buffers.gradients, backward * state * buffers.reductions),
+        make(ALL_GATHER, groups.data, buffers.weights, backward * state),
+        make(REDUCE_SCATTER, groups.shard, buffers.gradients, backward * sharded * m),
+        make(ALL_GATHER, groups.shard, buffers.weights, (1.0 + backward) * sharded * m),
+        make(ALL_REDUCE, groups.replicas, shards, backward * sharded),
     )
 
 
-def _data_times(problem: Problem, groups: PlanGroups, buffers: DataBuffers) -> DataTimes:
+def _data_times(problem: Problem, groups: StateGroups, buffers: DataBuffers) -> DataTimes:
     tiers = problem.machine.tiers
     return DataTimes(
         collective_time(ALL_REDUCE, buffers.gradients, groups.data, tiers),
@@ -96,12 +122,17 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     """Gradient reduction and weight gathering of a step, hidden behind micro-batches of the stage ``worst``.
 
     A reduction hides behind the backward passes of the micro-batches that it gathers up: one, or a whole group
-    under ZeRO 2 with an interleaved schedule.
+    under ZeRO 2 with an interleaved schedule. The collectives of dense parameters and of experts follow each other.
     """
     if not problem.workload.training:
         return DataTraffic(0.0, 0.0)
-    step, buffers = problem.machine.step, data_buffers(problem, plan, worst.parameters)
-    times, exposed_share = _data_times(problem, groups, buffers), step.data_exposed
+    step = problem.machine.step
+    parts = [
+        (buffers, _data_times(problem, state, buffers))
+        for state, parameters, _ in held_by_group(groups, worst.held)
+        for buffers in (data_buffers(problem, plan, parameters),)
+    ]
+    buffers, times, exposed_share = parts[0][0], _added([one for _, one in parts]), step.data_exposed
     window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
     grouped = np.where(plan.zero >= 2.0, plan.num_microbatches / buffers.reductions, 1.0)
     scattered = buffers.reductions * overlap.exposed_time(times.reduce_scatter, exposed_share, grouped * window)
@@ -112,6 +143,11 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     exposed = _by_zero(plan, reduced, scattered + gathered, replicated)
     moved = _by_zero(plan, times.all_reduce, sharded_time, times.replicas)
     return DataTraffic(exposed, moved - exposed)
+
+
+def _added(times: Sequence[DataTimes]) -> DataTimes:
+    """The times of several buffers, one after the other."""
+    return DataTimes(*(total(getattr(one, item.name) for one in times) for item in fields(DataTimes)))
 
 
 def _by_zero(plan: PlanNumbers, replicated: Numeric, sharded_state: Numeric, sharded_parameters: Numeric) -> Numeric:
@@ -155,10 +191,13 @@ def gather_time(stage: StageClass, gathers: SectionGathers) -> GatherTime:
 
 def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, section: SectionCosts) -> GatherTime:
     step, tiers = problem.machine.step, problem.machine.tiers
-    weights = memory.state_bytes(section.parameters, problem.formats.weights, 1.0)
-    gradients = memory.state_bytes(section.parameters, problem.formats.gradient_reduction, 1.0)
-    gather = collective_time(ALL_GATHER, weights, groups.shard, tiers)
-    scatter = collective_time(REDUCE_SCATTER, gradients, groups.shard, tiers) if problem.workload.training else 0.0
+    gather, scatter = 0.0, 0.0
+    for state, parameters, _ in held_by_group(groups, Held(section.parameters, section.expert_parameters)):
+        weights = memory.state_bytes(parameters, problem.formats.weights, 1.0)
+        gradients = memory.state_bytes(parameters, problem.formats.gradient_reduction, 1.0)
+        gather = gather + collective_time(ALL_GATHER, weights, state.shard, tiers)
+        if problem.workload.training:
+            scatter = scatter + collective_time(REDUCE_SCATTER, gradients, state.shard, tiers)
     again = gather if problem.workload.training else 0.0
     forward = section.forward + step.tensor_exposed * section.tensor_forward
     backward = section.backward + step.tensor_exposed * section.tensor_backward
@@ -170,22 +209,24 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
     return GatherTime(sharded * forward_exposed, sharded * backward_exposed, sharded * overlapped)
 
 
-def optimizer_time(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Numeric:
+def optimizer_time(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
     """Time of the optimizer step of one device [s]."""
     if not problem.workload.training:
         return 0.0
     machine = problem.machine
-    traffic = optimizer_traffic(problem, plan, parameters)
+    traffic = optimizer_traffic(problem, plan, held)
     return optimizer.optimizer_time(
         traffic, machine.memory_bandwidth, machine.elementwise["optimizer"].bandwidth_fraction
     )
 
 
-def optimizer_traffic(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> Numeric:
+def optimizer_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
     """Bytes that the optimizer step moves on one device."""
     formats = problem.formats
     state = training.state_traffic_per_parameter(
         formats.state_gradients, formats.state_master, formats.state_moments, formats.weights
     )
-    owned = parameters / np.where(plan.zero >= 1.0, plan.dp_shard * plan.cp, 1.0)
+    owned = held.dense / np.where(plan.zero >= 1.0, plan.state_shards, 1.0)
+    if problem.has_experts:
+        owned = owned + held.expert / np.where(plan.zero >= 1.0, plan.expert_state_shards, 1.0)
     return optimizer.optimizer_traffic(owned, state, problem.machine.step.optimizer_traffic_factor)

@@ -10,21 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from perfmodel.engine.model_flop import attended_pairs
 from perfmodel.engine.problem import Problem
+from perfmodel.engine.routing import HIERARCHICAL, touched
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, training
+from perfmodel.equations import attention, elementwise, experts, training
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters, ElementwiseParameters, MatmulParameters
+from perfmodel.parallel.collective_rules import EXCHANGED
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
+    EXPERTS,
+    VISITS,
     Attention,
     AttentionMatmul,
     Block,
+    Combine,
     CrossEntropy,
+    Dispatch,
     Elementwise,
     ElementwiseKind,
     Embedding,
+    Extent,
+    GroupedMatmul,
     Matmul,
     Operator,
 )
@@ -50,6 +60,7 @@ class Draft:
     tile: Mapping[str, Any] | None = None
     attention: Mapping[str, Any] | None = None
     attention_backward: bool = False
+    mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest, which is the one that is timed
 
 
 @dataclass
@@ -63,7 +74,11 @@ class _Writer:
     def write(self, block: Block, operator: Operator) -> None:
         match operator:
             case Matmul():
-                self._matmul(block, operator)
+                self._matmul(block, operator, batch=1.0, rows=self.sizes.rows(operator))
+            case GroupedMatmul():
+                self._grouped_matmul(block, operator)
+            case Dispatch() | Combine():
+                self._permutation(block, operator)
             case Attention():
                 self._attention(block, operator)
             case AttentionMatmul():
@@ -80,34 +95,52 @@ class _Writer:
                 )
 
     # -- matmuls -------------------------------------------------------------------------------
-    def _matmul(self, block: Block, operator: Matmul) -> None:
-        tokens = self.sizes.rows(operator)
+    def _grouped_matmul(self, block: Block, operator: GroupedMatmul) -> None:
+        """One call for all local experts that have work: their tiles share the units."""
+        rows = self.sizes.elements(((VISITS,),), per_score=False)
+        batch = touched(self.problem.routing, self.sizes.local(((EXPERTS,),)), rows)
+        self._matmul(block, operator, batch=batch, rows=rows / batch, mean_share=self.sizes.routed_mean)
+
+    def _matmul(
+        self,
+        block: Block,
+        operator: Matmul | GroupedMatmul,
+        *,
+        batch: Numeric,
+        rows: Numeric,
+        mean_share: Numeric = 1.0,
+    ) -> None:
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
         weight = formats.weights if operator.weight_bits is None else operator.weight_bits / 8.0
         logits = formats.logits if operator.name.endswith("logits") else formats.activations
-        shape = {"block": block, "operator": operator, "data_type": data_type, "batch": 1.0}
+        shape = {
+            "block": block,
+            "operator": operator,
+            "data_type": data_type,
+            "batch": batch,
+            "slowdown": self.problem.machine.step.grouped_slowdown if isinstance(operator, GroupedMatmul) else 1.0,
+            "mean_share": mean_share,
+        }
         activation = formats.activations
-        self._one_matmul(
-            **shape, phase=FORWARD, m=tokens, n=columns, k=contraction, widths=(activation, weight, logits)
-        )
+        self._one_matmul(**shape, phase=FORWARD, m=rows, n=columns, k=contraction, widths=(activation, weight, logits))
         if not self.problem.workload.training:
             return
         self._one_matmul(
-            **shape, phase=BACKWARD, m=tokens, n=contraction, k=columns, widths=(activation, weight, activation)
+            **shape, phase=BACKWARD, m=rows, n=contraction, k=columns, widths=(activation, weight, activation)
         )
         accumulate = 2.0 * formats.state_gradients  # the weight gradient is read and written: it accumulates
         self._one_matmul(
-            **shape, phase=BACKWARD, m=columns, n=contraction, k=tokens, widths=(activation, activation, accumulate)
+            **shape, phase=BACKWARD, m=columns, n=contraction, k=rows, widths=(activation, activation, accumulate)
         )
 
     def _attention_matmul(self, block: Block, operator: AttentionMatmul) -> None:
         """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""
         activation = self.problem.formats.activations
         inner = self.sizes.local(((operator.inner_dim,),))
-        queries, keys = self.sizes.sequence, self.sizes.full_sequence
-        heads = self.sizes.local(((operator.heads,),))
+        queries, heads, _ = self._attention_share(operator)
+        keys = self.sizes.full_sequence
         m, n, k = (queries, keys, inner) if operator.makes_scores else (queries, inner, keys)
         shape = {
             "block": block,
@@ -133,6 +166,8 @@ class _Writer:
         n: Numeric,
         k: Numeric,
         widths: tuple[Numeric, Numeric, Numeric],
+        slowdown: Numeric = 1.0,
+        mean_share: Numeric = 1.0,
     ) -> None:
         machine = self.problem.machine
         parameters = machine.matmul[data_type]
@@ -140,14 +175,23 @@ class _Writer:
         tile = dims | {
             "peak": parameters.peak,
             "units": machine.units,
-            "plateau": parameters.plateau * machine.sustained_rate / machine.step.matmul_slowdown,
+            "plateau": parameters.plateau * machine.sustained_rate / (machine.step.matmul_slowdown * slowdown),
             "loop_latency": parameters.loop_latency,
             "loop_growth": parameters.loop_growth,
             "tile_overhead": parameters.tile_overhead,
             "split_overhead": parameters.split_overhead,
         }
         self.drafts.append(
-            Draft(block.name, operator.name, phase, data_type, parameters, matmul=dims | {"widths": widths}, tile=tile)
+            Draft(
+                block.name,
+                operator.name,
+                phase,
+                data_type,
+                parameters,
+                matmul=dims | {"widths": widths},
+                tile=tile,
+                mean_share=mean_share,
+            )
         )
 
     # -- attention -----------------------------------------------------------------------------
@@ -155,24 +199,32 @@ class _Writer:
         problem, sizes = self.problem, self.sizes
         data_type = problem.formats.compute["attention"]
         parameters = problem.machine.attention[data_type]
-        # Context parallelism is load balanced: every rank has the mean number of pairs.
-        pairs = attended_pairs(problem, operator) / sizes.cp
+        queries, heads, kv_heads = self._attention_share(operator)
+        pairs, slowest = attended_pairs(problem, operator), self._slowest_slice(operator)
+        if problem.context.kind != EXCHANGED:
+            pairs = pairs / sizes.cp * slowest
         shape = {
             "batch": sizes.micro_batch,
-            "heads": sizes.local(((operator.heads,),)),
+            "heads": heads,
             "query_dim": problem.axes[operator.query_dim],
             "value_dim": problem.axes[operator.value_dim],
         }
         rows = {
-            "queries": sizes.sequence,
+            "queries": queries,
             "keys": sizes.full_sequence,
-            "kv_heads": sizes.local(((operator.kv_heads,),)),
+            "kv_heads": kv_heads,
         }
         flop = attention.attention_flop(**shape, pairs=pairs)
         width = problem.formats.activations
         traffic = attention.attention_traffic(**shape, **rows, activation_bytes=width, cache_bytes=0.0)
-        inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / sizes.sequence}
-        shared = {"data_type": data_type, "parameters": parameters, "cacheable": False, "attention": inputs}
+        inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / queries}
+        shared = {
+            "data_type": data_type,
+            "parameters": parameters,
+            "cacheable": False,
+            "attention": inputs,
+            "mean_share": 1.0 / slowest,
+        }
         self.drafts.append(Draft(block.name, operator.name, FORWARD, flop=flop, cold=traffic, **shared))
         if problem.workload.training:
             backward = {
@@ -181,6 +233,19 @@ class _Writer:
                 "attention_backward": True,
             }
             self.drafts.append(Draft(block.name, operator.name, BACKWARD, **backward, **shared))
+
+    def _attention_share(self, operator: Attention | AttentionMatmul) -> tuple[Numeric, Numeric, Numeric]:
+        """Queries, heads and key-value heads of one rank: a part of the tokens, or of the heads once exchanged."""
+        exchanged = self.problem.context.kind == EXCHANGED
+        local = self.sizes.exchanged if exchanged else self.sizes.local
+        queries = self.sizes.full_sequence if exchanged else self.sizes.sequence
+        return queries, local(((operator.heads,),)), local(((operator.kv_heads,),))
+
+    def _slowest_slice(self, operator: Attention) -> Numeric:
+        """Pairs of the slowest rank over the mean: causal work of consecutive slices is uneven."""
+        context = self.problem.context
+        even = context.balanced or context.kind == EXCHANGED or not operator.causal or operator.window is not None
+        return 1.0 if even else attention.last_slice_factor(self.sizes.cp)
 
     def _attention_kernel(self, parameters: AttentionParameters) -> dict[str, Any]:
         machine = self.problem.machine
@@ -197,6 +262,7 @@ class _Writer:
     def _elementwise(self, block: Block, operator: Elementwise) -> None:
         features = self.sizes.elements(operator.features, per_score=operator.per_score)
         width = self.problem.formats.activations
+        mean_share = self.sizes.routed_mean if is_routed(operator.features) else 1.0
         self._memory_bound(
             block,
             operator,
@@ -206,6 +272,7 @@ class _Writer:
             operator.forward_elements,
             width,
             operator.flop_per_element,
+            mean_share,
         )
         if self.problem.workload.training:
             self._memory_bound(
@@ -217,7 +284,27 @@ class _Writer:
                 operator.backward_elements,
                 width,
                 2.0 * operator.flop_per_element,
+                mean_share,
             )
+
+    def _permutation(self, block: Block, operator: Dispatch | Combine) -> None:
+        """Copies of tokens brought into the order of the experts, and back: memory-bound."""
+        routed = tuple((VISITS, *product) for product in operator.features)
+        received = self.sizes.elements(routed, per_score=False)
+        sent = received / self.sizes.etp
+        tokens = self.sizes.tokens * self.sizes.local(operator.features) / self.sizes.tp
+        # A flat exchange delivers by sender; a hierarchical dispatcher copies while it sends.
+        again = 0.0 if self.problem.machine.expert_dispatcher == HIERARCHICAL else 1.0
+        moved = {"sent": sent, "received": received, "sorted_again": np.where(self.sizes.ep > 1.0, again, 0.0)}
+        out = experts.dispatch_elements(**moved)
+        back = experts.combine_elements(**moved, tokens=tokens)
+        forward, backward = (out, back) if isinstance(operator, Dispatch) else (back, out + received)
+        width, kind = self.problem.formats.activations, ElementwiseKind.PERMUTE
+        flop = 0.0 if isinstance(operator, Dispatch) else 2.0
+        self._memory_bound(block, operator, kind, FORWARD, forward, 1.0, width, flop, self.sizes.routed_mean)
+        if self.problem.workload.training:
+            # Backward of a combination also reads what the experts made: for the gradient of the router's weights.
+            self._memory_bound(block, operator, kind, BACKWARD, backward, 1.0, width, 1.0, self.sizes.routed_mean)
 
     def _embedding(self, block: Block, operator: Embedding) -> None:
         features = self.sizes.elements(((operator.hidden,),), per_score=False)
@@ -247,6 +334,7 @@ class _Writer:
         moved: float,
         width: Numeric,
         flop_per_element: float,
+        mean_share: Numeric = 1.0,
     ) -> None:
         machine = self.problem.machine
         traffic = machine.step.elementwise_inflation * elementwise.elementwise_traffic(elements, 1.0, moved, width)
@@ -260,8 +348,14 @@ class _Writer:
                 machine.elementwise[kind.value],
                 streamed=traffic,
                 vector_flop=flop,
+                mean_share=mean_share,
             )
         )
+
+
+def is_routed(features: Extent) -> bool:
+    """Features of copies of tokens at the experts that they visit."""
+    return any(VISITS in product for product in features)
 
 
 def draft_kernels(problem: Problem, sizes: Sizes) -> list[Draft]:

@@ -11,9 +11,9 @@ from perfmodel.engine.composition import (
     Evaluation,
     compose,
     key_groups,
-    key_sizes,
     plan_groups,
     plan_numbers,
+    sizes_of,
     stage_classes,
 )
 from perfmodel.engine.headline import result_numbers
@@ -30,8 +30,7 @@ from perfmodel.engine.rows import (
     waterfall,
 )
 from perfmodel.engine.sections import KeyCosts, cost_keys
-from perfmodel.engine.sizes import Sizes
-from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StateGroups
 from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals
 from perfmodel.engine.warn import warnings_of
@@ -158,22 +157,17 @@ def find_operator(costs: KeyCosts, wanted: str) -> list[Kernel]:
 def trace_evaluation(traced: Question) -> tuple[KeyCosts, Evaluation]:
     """Evaluate one plan on traced operands."""
     problem, plan = traced.problem, traced.plan
-    sizes = key_sizes(plan, problem)
     numbers = _trace_numbers(plan_numbers(plan))
-    traced_sizes = Sizes(
-        numbers.micro_batch, sizes.full_sequence, numbers.tp, numbers.cp, numbers.sequence_parallel, sizes.axes
-    )
     groups = {axis: _trace_group(group, axis) for axis, group in key_groups(plan, problem).items()}
-    costs = cost_keys(problem, traced_sizes, groups, plan.recompute_policies)
+    costs = cost_keys(problem, sizes_of(problem, numbers), groups, plan.recompute_policies)
     classes = tuple(_trace_class(one) for one in stage_classes(stage_table(plan, problem.layers)))
     shared = plan_groups(plan, problem)
     evaluation = compose(
         problem,
         numbers,
         PlanGroups(
-            _trace_group(shared.data, "data group"),
-            _trace_group(shared.shard, "shard group"),
-            _trace_group(shared.replicas, "replica group"),
+            _trace_state_groups(shared.dense, ""),
+            None if shared.expert is None else _trace_state_groups(shared.expert, "expert "),
             _trace_group(shared.pipeline, "pipeline group"),
             _trace_group(shared.tensor, "tensor group"),
         ),
@@ -198,6 +192,14 @@ def _trace_group(group: Group, label: str) -> Group:
         _leaf(count, f"members of the {label} in tier {level}") for level, count in enumerate(group.members)
     )
     return Group(_leaf(group.ranks, f"ranks of the {label}"), members)
+
+
+def _trace_state_groups(groups: StateGroups, prefix: str) -> StateGroups:
+    return StateGroups(
+        _trace_group(groups.data, f"{prefix}data group"),
+        _trace_group(groups.shard, f"{prefix}shard group"),
+        _trace_group(groups.replicas, f"{prefix}replica group"),
+    )
 
 
 def _trace_class(one: StageClass) -> StageClass:

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import Sections
-from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
+from perfmodel.engine.stages import Held, PlanNumbers, StageClass, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric
 
@@ -48,27 +48,31 @@ class Footprint:
 def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections) -> Footprint:
     """Peak memory of one device of a stage."""
     formats, step = problem.formats, problem.machine.step
-    parameters = stage_parameters(stage, sections, plan)
-    # Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
-    shard = plan.dp_shard * plan.cp
+    held = stage_parameters(stage, sections, plan)
     in_flight = pipeline.in_flight_microbatches(plan.pp, stage.position, plan.num_microbatches, plan.virtual_stages)
     training = problem.workload.training
     return Footprint(
-        weights=memory.state_bytes(parameters, formats.state_weights, np.where(plan.zero >= 3.0, shard, 1.0)),
-        gradients=memory.state_bytes(parameters, formats.state_gradients, np.where(plan.zero >= 2.0, shard, 1.0))
-        if training
-        else 0.0,
-        optimizer=memory.state_bytes(
-            parameters, formats.state_master + formats.state_moments, np.where(plan.zero >= 1.0, shard, 1.0)
-        )
-        if training
-        else 0.0,
+        weights=_state(problem, plan, held, formats.state_weights, 3.0),
+        gradients=_state(problem, plan, held, formats.state_gradients, 2.0) if training else 0.0,
+        optimizer=_state(problem, plan, held, formats.state_master + formats.state_moments, 1.0) if training else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),
         logits=stage.has_head * _logits(problem, plan),
-        communication_buffers=_buffers(problem, plan, stage, sections, parameters),
+        communication_buffers=_buffers(problem, plan, stage, sections, held),
         workspace=step.workspace,
         in_flight=in_flight,
     )
+
+
+def _state(problem: Problem, plan: PlanNumbers, held: Held, per_parameter: Numeric, level: float) -> Numeric:
+    """Bytes of one kind of state, sharded from a ZeRO level on; experts have a data group of their own.
+
+    Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
+    """
+    sharded = plan.zero >= level
+    dense = memory.state_bytes(held.dense, per_parameter, np.where(sharded, plan.state_shards, 1.0))
+    if not problem.has_experts:
+        return dense
+    return dense + memory.state_bytes(held.expert, per_parameter, np.where(sharded, plan.expert_state_shards, 1.0))
 
 
 def _activations(
@@ -99,19 +103,20 @@ def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
     return memory.logits_bytes(tokens, problem.axes["vocabulary"] / plan.tp, width)
 
 
-def _buffers(
-    problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, parameters: Numeric
-) -> Numeric:
+def _buffers(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, held: Held) -> Numeric:
     """Buckets of gradients in flight, gathered parameters of ZeRO-3, gradients of ZeRO-2 not yet scattered."""
     formats, step, training = problem.formats, problem.machine.step, problem.workload.training
     ends = stage.has_embedding * sections.embedding.parameters + stage.has_head * sections.head.parameters
-    live = _GATHERED_LAYERS * sections.layer.parameters + ends
+    layer = sections.layer.parameters + sections.layer.expert_parameters
+    live = _GATHERED_LAYERS * layer + ends
     gathered = memory.state_bytes(live, formats.weights, 1.0)
     if not training:
         return np.where(plan.zero >= 3.0, gathered, 0.0)
-    unreduced = memory.state_bytes(sections.layer.parameters, formats.gradient_reduction, 1.0)
+    unreduced = memory.state_bytes(layer, formats.gradient_reduction, 1.0)
     chunk = memory.state_bytes(
-        parameters * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0), formats.state_gradients, 1.0
+        (held.dense + held.expert) * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0),
+        formats.state_gradients,
+        1.0,
     )
     bucket = np.where(plan.dp * plan.cp > 1.0, step.gradient_bucket_bytes, 0.0)
     unscattered = np.where(plan.virtual_stages > 1.0, np.maximum(chunk, bucket), bucket)

@@ -49,7 +49,7 @@ def _time(evaluation: Evaluation) -> dict[str, Numeric]:
         "recompute_s": step.recompute,
         "tensor_communication_s": step.tensor,
         "context_communication_s": step.context,
-        "expert_communication_s": 0.0,
+        "expert_communication_s": step.expert,
         "pipeline_communication_s": step.pipeline,
         "data_communication_s": step.data,
         "pipeline_bubble_s": step.bubble,
@@ -59,6 +59,7 @@ def _time(evaluation: Evaluation) -> dict[str, Numeric]:
     hidden = {
         "tensor_communication_s": step.tensor_overlapped,
         "context_communication_s": step.context_overlapped,
+        "expert_communication_s": step.expert_overlapped,
         "pipeline_communication_s": step.pipeline_overlapped,
         "data_communication_s": step.data_overlapped,
     }

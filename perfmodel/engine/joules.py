@@ -70,14 +70,14 @@ def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
 ) -> tuple[Numeric, Numeric]:
     """Energy of the optimizer's traffic and of the data-parallel links of one device of a stage."""
-    parameters, tiers = stage_parameters(stage, sections, plan), problem.machine.tiers
+    held, tiers = stage_parameters(stage, sections, plan), problem.machine.tiers
     sent = total(
         one.count * link_energy(one.operation, one.size, one.group, tiers)
-        for one in data_collectives(problem, plan, groups, parameters)
+        for one in data_collectives(problem, plan, groups, held)
     )
     if not problem.workload.training:
         return 0.0, sent
-    traffic = optimizer_traffic(problem, plan, parameters)
+    traffic = optimizer_traffic(problem, plan, held)
     return energy.movement_energy(traffic, problem.machine.energy.memory_per_byte), sent
 
 

@@ -37,6 +37,7 @@ class Kernel:
     memory_time: Numeric
     floor: Numeric
     time: Numeric
+    mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest
 
     @property
     def path(self) -> str:
@@ -91,6 +92,7 @@ def _kernel(problem: Problem, draft: Draft, on_chip: Numeric, moved: Numeric, ti
         memory_time=moved,
         floor=draft.parameters.launch_floor,
         time=problem.label(time, f"time of {path}:{draft.phase}", "s"),
+        mean_share=draft.mean_share,
     )
 
 

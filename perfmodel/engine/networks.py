@@ -18,11 +18,12 @@ from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
 
 ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SEND = "all-reduce", "all-gather", "reduce-scatter", "send"
+ALL_TO_ALL = "all-to-all"
 #: Libraries reduce in the switches from this many ranks on: measured all-reduces of 2 and 4 ranks follow the
 #: ring (NVIDIA NCCL with NVLS; perfmodel collective study).
 IN_NETWORK_MINIMUM_RANKS = 8.0
 #: Passes of the full buffer around a ring.
-_LAPS = {ALL_REDUCE: 2.0, ALL_GATHER: 1.0, REDUCE_SCATTER: 1.0}
+_LAPS = {ALL_REDUCE: 2.0, ALL_GATHER: 1.0, REDUCE_SCATTER: 1.0, ALL_TO_ALL: 1.0}
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ def collective_time(operation: str, size: Numeric, group: Group, tiers: Sequence
     Parameters
     ----------
     operation
-        ``all-reduce``, ``all-gather`` or ``reduce-scatter``.
+        ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
     size
-        Bytes of the full buffer.
+        Bytes of the full buffer; of an all-to-all: of what one rank sends, its own block included.
     group, tiers
         Where the ranks are, and the network, innermost tier first.
     """
@@ -72,6 +73,9 @@ def _inside(operation: str, size: Numeric, ranks: Numeric, tier: NetworkTier) ->
     if operation == ALL_REDUCE:
         wire, steps = collectives.all_reduce_wire(size, ranks), collectives.all_reduce_steps(ranks)
         copy = collectives.all_reduce_copy(size, ranks)
+    elif operation == ALL_TO_ALL:
+        wire, steps = collectives.all_to_all_wire(size, ranks), collectives.all_to_all_steps(ranks)
+        copy = collectives.all_gather_copy(size, ranks)
     else:
         wire, steps = collectives.all_gather_wire(size, ranks), collectives.all_gather_steps(ranks)
         copy = collectives.all_gather_copy(size, ranks)
@@ -106,6 +110,8 @@ def _flat_ring(operation: str, size: Numeric, ranks: Numeric, tier: NetworkTier)
 
 def _across(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
     """Ranks in several domains: ring (and tree for all-reduce) over all links that the group owns."""
+    if operation == ALL_TO_ALL:
+        return _exchange_across(size, group, tiers)
     laps, outer = _LAPS[operation], tiers[1]
     inner_members, domains = group.members[0], outer_domains(group)
     inside = collectives.tier_wire_time(size, laps, inner_members, 1.0, tiers[0].bandwidth, tiers[0].link_fraction)
@@ -129,8 +135,31 @@ def _across(operation: str, size: Numeric, group: Group, tiers: Sequence[Network
     return np.where(group.ranks > 1.0, collectives.multi_node_all_reduce_time(ring, tree), 0.0)
 
 
+def _exchange_across(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
+    """All-to-all over several domains: every rank sends through its own ports what leaves the domain of a tier."""
+    outer, inner_members = tiers[1], group.members[0]
+    wire = _exchange_inside(size, group) / (tiers[0].bandwidth * tiers[0].link_fraction)
+    for members, tier in zip(group.members[:-1], tiers[1:], strict=True):
+        leaving = collectives.all_to_all_wire(size, group.ranks / members)
+        wire = np.maximum(wire, leaving / (tier.bandwidth * tier.link_fraction))
+    hop = collectives.hop_time(size / group.ranks, outer.hop_latency, outer.hop_growth, outer.hop_half_size)
+    steps = collectives.all_to_all_steps(group.ranks / inner_members)
+    time = collectives.transfer_time(outer.base_latency, hop * steps, wire)
+    return np.where(group.ranks > 1.0, time, 0.0)
+
+
+def _exchange_inside(size: Numeric, group: Group) -> Numeric:
+    """Bytes of an all-to-all that a rank sends to the other ranks of its innermost domain."""
+    inside = group.members[0]
+    return collectives.all_to_all_wire(size * inside / group.ranks, inside)
+
+
 def link_energy(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
     """Energy of one collective on the links of one rank [J]: what it sends inside its domain, and beyond."""
+    if operation == ALL_TO_ALL:
+        joules = energy.movement_energy(_exchange_inside(size, group), tiers[0].energy_per_byte)
+        leaving = collectives.all_to_all_wire(size, group.ranks / group.members[0])
+        return joules + (energy.movement_energy(leaving, tiers[1].energy_per_byte) if len(tiers) > 1 else 0.0)
     inside = collectives.all_gather_wire(size, group.members[0])
     joules = energy.movement_energy(_LAPS[operation] * inside, tiers[0].energy_per_byte)
     if len(tiers) == 1:

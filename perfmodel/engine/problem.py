@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from perfmodel.machine.machine import Machine
-from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.provenance import Traced, as_traced
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import OperatorGraph, Storage
+from perfmodel.workload.operators import EXPERTS, OperatorGraph, Storage
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,37 @@ class Workload:
         return 2.0 if self.training else 1.0
 
 
+@dataclass(frozen=True)
+class Routing:
+    """How tokens find their experts: the scenario's balance, and the groups that the router of the model knows.
+
+    Attributes
+    ----------
+    balance
+        ``balanced``, ``random`` or ``skewed``.
+    imbalance
+        Rows of the busiest rank over the mean, or None (from ``balance``).
+    capacity_factor
+        Rows that experts work on over their mean share, padded or dropped; None = dropless.
+    groups, groups_per_token
+        Groups of experts, and from how many of them a token may take experts (1 and 1 = no limit).
+    """
+
+    balance: str = "balanced"
+    imbalance: Numeric | None = None
+    capacity_factor: Numeric | None = None
+    groups: Numeric = 1.0
+    groups_per_token: Numeric = 1.0
+
+
+@dataclass(frozen=True)
+class ContextParallel:
+    """How context-parallel ranks see each other's keys; ``balanced``: each has an early and a late slice."""
+
+    kind: str = GATHERED
+    balanced: bool = True
+
+
 #: Names a step of a derivation: (value, name, unit) -> value.
 Labeller = Callable[[Any, str, str], Any]
 #: Calls one equation for many rows: stacked into columns, or one by one on traced operands.
@@ -96,10 +127,17 @@ class Problem:
     power_cap: float | None = None  # W, of the site
     devices: int = 0  # that the question uses
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
+    routing: Routing = Routing()
+    context: ContextParallel = ContextParallel()
 
     @property
     def layers(self) -> int:
         return self.graph.layers
+
+    @property
+    def has_experts(self) -> bool:
+        """The model is a mixture of experts."""
+        return EXPERTS in self.axes
 
 
 def total(values: Iterable[Numeric]) -> Numeric:

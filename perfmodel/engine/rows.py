@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
 from perfmodel.engine.drafts import FORWARD
@@ -16,13 +17,14 @@ from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import SEND, Group, collective_time, outer_domains, spanned_tiers
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
-from perfmodel.engine.sections import CommunicationCost, KeyCosts, stopped_early
+from perfmodel.engine.sections import KeyCosts, stopped_early
 from perfmodel.equations import energy, pipeline, roofline
+from perfmodel.parallel.collective_rules import GATHERED
 from perfmodel.parallel.plan import Plan
 from perfmodel.provenance import Traced
 
 RECOMPUTE, OPTIMIZER = "recompute", "optimizer"
-_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
+_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert", "etp": "expert"}
 
 
 def number(value: Any) -> float:
@@ -119,7 +121,7 @@ def operator_time(kernels: Sequence[Kernel]) -> Any:
 
 
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.parameters))
+    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.held))
     time = amount(evaluation.step.optimizer)
     joules = amount(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
     return OperatorRow(
@@ -156,7 +158,8 @@ def _model_parallel_rows(
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = {"tp": amount(step.tensor_exposed), "cp": amount(step.context_exposed)}
+    exposed = {"tp": amount(step.tensor_exposed), "cp": _exposed_share_of_context(problem, evaluation)}
+    exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
         group = groups[row.use.group]
@@ -181,6 +184,14 @@ def _model_parallel_rows(
     ]
 
 
+def _exposed_share_of_context(problem: Problem, evaluation: Evaluation) -> Any:
+    """Exposure of a ring or an exchange is known for the sum: shared out in proportion to the time of the parts."""
+    exposed, hidden = amount(evaluation.step.context), amount(evaluation.step.context_overlapped)
+    if problem.context.kind == GATHERED or number(exposed) + number(hidden) <= 0.0:
+        return amount(problem.machine.step.context_exposed)
+    return exposed / (exposed + hidden)
+
+
 def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """How often the critical stage runs each block."""
     totals = [number(time.total) for time in evaluation.stage_times]
@@ -192,13 +203,21 @@ def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _communication_row(
-    problem: Problem, name: str, operation: str, group: Group, size: float, count: float, time: float, exposed: float
+    problem: Problem,
+    name: str,
+    operation: str,
+    group: Group,
+    size: float,
+    count: float,
+    time: float,
+    exposed: float,
+    title: str = "",
 ) -> CommunicationRow:
     tiers = spanned_tiers(group, problem.machine.tiers)
     return CommunicationRow(
         group=name,
         operation=operation,
-        name=f"{name} {operation}",
+        name=f"{title or name} {operation}",
         ranks=round(number(group.ranks)),
         tiers=tiers,
         binding_tier=_binding_tier(problem, group),
@@ -247,7 +266,7 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
     step, tiers = evaluation.step, problem.machine.tiers
     exposed, moved = amount(step.data), amount(step.data) + amount(step.data_overlapped)
-    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.parameters)
+    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.held)
     parts = [
         (one, amount(one.count) * amount(collective_time(one.operation, one.size, one.group, tiers)))
         for one in uses
@@ -265,6 +284,7 @@ def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRo
             amount(one.count),
             moved * time / whole,
             exposed * time / whole,
+            "expert data" if one.of_experts else "data",
         )
         for one, time in parts
         if number(moved) > 0.0
@@ -313,6 +333,7 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
         ("recomputation", amount(step.recompute), "recompute"),
         ("tensor communication", amount(step.tensor), "communication"),
         ("context communication", amount(step.context), "communication"),
+        *([("expert communication", amount(step.expert), "communication")] if problem.has_experts else []),
         ("pipeline transfers", amount(step.pipeline), "communication"),
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),

@@ -51,4 +51,5 @@ def _saved_tensors(key: _Key, recomputed: frozenset[str], rebuilt: frozenset[str
         else:
             names.update(dict.fromkeys(operator.saves))
     dropped = {operator.output for operator in block.operators if operator.name in rebuilt}
-    return tuple(block.tensors[name] for name in names if name not in dropped)
+    kept = (block.tensors[name] for name in names if name not in dropped)
+    return tuple(tensor for tensor in kept if not tensor.shared)

@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, cost_kernels
-from perfmodel.engine.networks import Group, collective_time, link_energy
+from perfmodel.engine.networks import Group
 from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import energy
-from perfmodel.parallel.placement import CollectiveUse
+from perfmodel.equations import energy, overlap
+from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
+from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Block, Matmul
+from perfmodel.workload.operators import Attention, AttentionMatmul, Block, Dispatch, GroupedMatmul, Matmul
 
 #: Parts of the dynamic energy of kernels.
 MATRIX, VECTOR, MEMORY = "matrix", "vector", "memory"
@@ -45,10 +47,17 @@ class SectionCosts:
     context_forward: Numeric
     context_backward: Numeric
     context_recompute: Numeric
+    context_forward_exposed: Numeric
+    context_backward_exposed: Numeric
+    context_recompute_exposed: Numeric
+    expert_forward: Numeric
+    expert_backward: Numeric
+    expert_recompute: Numeric
     saved: Numeric
     saved_without_recompute: Numeric
     parameters: Numeric
     tied_parameters: Numeric
+    expert_parameters: Numeric
     matrix_energy: Numeric
     vector_energy: Numeric
     memory_energy: Numeric
@@ -67,17 +76,6 @@ class Sections:
     embedding: SectionCosts
     layer: SectionCosts
     head: SectionCosts
-
-
-@dataclass(frozen=True)
-class CommunicationCost:
-    """One collective of one block: per occurrence and micro-batch."""
-
-    use: CollectiveUse
-    size: Numeric  # bytes of the full buffer
-    applied: Numeric  # 0 or 1 from the sequence-parallel switch, times the count of the use
-    time: Numeric  # of one operation
-    energy: Numeric  # of one operation, on the links of one rank
 
 
 @dataclass(frozen=True)
@@ -102,28 +100,6 @@ class KeyCosts:
     kernel_energies: tuple[KernelEnergy, ...]
     communication: tuple[CommunicationCost, ...]
     groups: Mapping[str, Group]
-
-
-def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Group]) -> tuple[CommunicationCost, ...]:
-    """Cost the collectives that the placements imply; equal buffers are costed once."""
-    known: dict[tuple[Any, ...], tuple[Numeric, Numeric, Numeric]] = {}
-    rows: list[CommunicationCost] = []
-    for use in problem.collectives:
-        key = (use.operation, use.features, use.storage, use.group, use.tokens)
-        if key not in known:
-            tokens = sizes.tokens if use.tokens == "full" else sizes.micro_batch * sizes.full_sequence
-            size = tokens * sizes.local(use.features) * problem.formats.on_the_wire(use.storage)
-            group = groups[use.group]
-            time = collective_time(use.operation, size, group, problem.machine.tiers)
-            known[key] = size, time, link_energy(use.operation, size, group, problem.machine.tiers)
-        size, time, joules = known[key]
-        switch = {
-            "always": 1.0,
-            "sequence_parallel": sizes.sequence_parallel,
-            "tensor_parallel_only": 1.0 - sizes.sequence_parallel,
-        }
-        rows.append(CommunicationCost(use, size, use.count * switch[use.applies], time, joules))
-    return tuple(rows)
 
 
 def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], policies: Sequence[str]) -> KeyCosts:
@@ -158,6 +134,7 @@ def _named(problem: Problem, name: str, costs: SectionCosts) -> SectionCosts:
 
 def _unit(field: str) -> str:
     """Unit of a field of a section."""
+    field = field.removesuffix("_exposed")
     units = {"energy": "J", "flop": "FLOP", "parameters": "1", "saved": "B", "recompute": "s"}
     return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
@@ -174,6 +151,7 @@ class _Fold:
     rows: list[tuple[CommunicationCost, float]]
     recomputed: frozenset[str]
     repeated: Mapping[tuple[str, str], Numeric]  # share of an operator of a block that recomputation runs; default all
+    attending: frozenset[tuple[str, str]]  # block and operator of the attention kernels
 
     def time(self, phase: str, *, recomputed_only: bool = False) -> Numeric:
         return total(
@@ -190,14 +168,12 @@ class _Fold:
             if kernel.operator in self.recomputed
         ]
 
-    def communication(
-        self, group: str, phase: str, *, regather: bool = False, recomputed_only: bool = False
-    ) -> Numeric:
+    def communication(self, *groups: str, phase: str, regather: bool = False, recomputed_only: bool = False) -> Numeric:
         return total(
             [
                 row.time * row.applied * weight
                 for row, weight in self.rows
-                if row.use.group == group
+                if row.use.group in groups
                 and row.use.phase == phase
                 and row.use.regather == regather
                 and (not recomputed_only or row.use.operator in self.recomputed)
@@ -219,8 +195,14 @@ def _fold(
         [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
         recomputed,
         stopped_early(problem, [block for block, _ in blocks]) if recomputed else {},
+        frozenset(
+            (block.name, one.name)
+            for block, _ in blocks
+            for one in block.operators
+            if isinstance(one, (Attention, AttentionMatmul))
+        ),
     )
-    overhead = problem.machine.step.block_overhead if blocks[0][0] in problem.graph.blocks else 0.0
+    overhead = _overhead(problem, blocks)
     again = bool(recomputed)
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
@@ -228,22 +210,66 @@ def _fold(
         recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
         if again
         else 0.0,
-        tensor_forward=fold.communication("tp", FORWARD),
-        tensor_backward=fold.communication("tp", BACKWARD),
-        tensor_regather=fold.communication("tp", BACKWARD, regather=True),
-        tensor_recompute=fold.communication("tp", FORWARD, recomputed_only=True) if again else 0.0,
-        context_forward=fold.communication("cp", FORWARD),
-        context_backward=fold.communication("cp", BACKWARD),
-        context_recompute=fold.communication("cp", FORWARD, recomputed_only=True) if again else 0.0,
+        tensor_forward=fold.communication("tp", phase=FORWARD),
+        tensor_backward=fold.communication("tp", phase=BACKWARD),
+        tensor_regather=fold.communication("tp", phase=BACKWARD, regather=True),
+        tensor_recompute=fold.communication("tp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        context_forward=fold.communication("cp", phase=FORWARD),
+        context_backward=fold.communication("cp", phase=BACKWARD),
+        context_recompute=fold.communication("cp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        context_forward_exposed=_exposed_context(problem, sizes, fold, FORWARD),
+        context_backward_exposed=_exposed_context(problem, sizes, fold, BACKWARD),
+        context_recompute_exposed=_exposed_context(problem, sizes, fold, FORWARD, recomputed_only=True)
+        if again
+        else 0.0,
+        expert_forward=fold.communication("ep", "etp", phase=FORWARD),
+        expert_backward=fold.communication("ep", "etp", phase=BACKWARD),
+        expert_recompute=fold.communication("ep", "etp", phase=FORWARD, recomputed_only=True) if again else 0.0,
         saved=_saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
         **_parameters(sizes, blocks),
         **_energies(fold),
-        matrix_flop=total([kernel.flop * weight for kernel, _, weight in fold.kernels]),
+        matrix_flop=total([kernel.flop * kernel.mean_share * weight for kernel, _, weight in fold.kernels]),
         recompute_flop=total(
-            [kernel.flop * weight for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)]
+            [
+                kernel.flop * kernel.mean_share * weight
+                for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)
+            ]
         ),
     )
+
+
+def _exposed_context(
+    problem: Problem, sizes: Sizes, fold: _Fold, phase: str, *, recomputed_only: bool = False
+) -> Numeric:
+    """Context-parallel communication that computation does not hide.
+
+    Blocks that go round in a ring travel while the ones that have arrived are attended to; all but the last. An
+    exchange of tokens for heads has nothing to hide behind.
+    """
+    moved = fold.communication("cp", phase=phase, recomputed_only=recomputed_only)
+    exposed = problem.machine.step.context_exposed
+    if problem.context.kind == GATHERED:
+        return exposed * moved
+    if problem.context.kind == EXCHANGED:
+        return moved
+    attended = total(
+        [
+            kernel.time * weight
+            for kernel, _, weight in fold.select(phase, recomputed_only=recomputed_only)
+            if (kernel.block, kernel.operator) in fold.attending
+        ]
+    )
+    return overlap.exposed_time(moved, exposed, attended * (1.0 - 1.0 / sizes.cp))
+
+
+def _overhead(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> Numeric:
+    """Launch overhead of one pass of the mean layer; none of the embedding and the head."""
+    if blocks[0][0] not in problem.graph.blocks:
+        return 0.0
+    step = problem.machine.step
+    routed = sum(weight for block, weight in blocks if any(isinstance(one, Dispatch) for one in block.operators))
+    return step.block_overhead + routed * step.expert_block_overhead if routed else step.block_overhead
 
 
 def _launched_again(overhead: Numeric, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> Numeric:
@@ -258,7 +284,10 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
     Keys are (block, operator).
     """
     share = 1.0 - problem.machine.step.early_stop_recompute
-    matmuls = {block.name: [one.name for one in block.operators if isinstance(one, Matmul)] for block in blocks}
+    matmuls = {
+        block.name: [one.name for one in block.operators if isinstance(one, (Matmul, GroupedMatmul))]
+        for block in blocks
+    }
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
@@ -279,20 +308,24 @@ def _saved_bytes(
 def _parameters(sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
     own: list[Numeric] = []
     tied: list[Numeric] = []
+    routed: list[Numeric] = []
     for block, weight in blocks:
         for operator in block.operators:
             for one in operator.weights:
                 count = weight * sizes.local(one.rows) * sizes.local(one.columns)
-                (tied if one.tied_to else own).append(count)
-    return {"parameters": total(own), "tied_parameters": total(tied)}
+                (tied if one.tied_to else routed if is_of_experts(one) else own).append(count)
+    return {"parameters": total(own), "tied_parameters": total(tied), "expert_parameters": total(routed)}
 
 
 def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
     """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
     numbers, call = problem.machine.energy, problem.call
-    matrix = [{"flop": one.flop, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)} for one in kernels]
-    vector = [{"flop": one.vector_flop, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
-    moved = [{"traffic": one.traffic, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
+    matrix = [
+        {"flop": one.flop * one.mean_share, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)}
+        for one in kernels
+    ]
+    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
+    moved = [{"traffic": one.traffic * one.mean_share, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
     parts = (
         call(energy.arithmetic_energy, matrix),
         call(energy.arithmetic_energy, vector),
@@ -320,6 +353,8 @@ _POLICY_FIELDS = (
     "recompute",
     "tensor_recompute",
     "context_recompute",
+    "context_recompute_exposed",
+    "expert_recompute",
     "saved",
     "recompute_flop",
     "recompute_matrix_energy",

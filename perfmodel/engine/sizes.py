@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perfmodel.parallel.placement import has_tensor_axis, local_size
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Extent, Matmul, Tensor
+from perfmodel.workload.operators import VISITS, Extent, Matmul, Tensor
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Sizes:
         0 or 1.
     axes
         Global sizes of the model's axes.
+    ep, etp
+        Expert and expert-tensor parallel sizes.
+    routed_slowest
+        Rows that the experts of the slowest rank work on, over the visits of the tokens of a rank.
+    routed_mean
+        Rows of the mean rank over those of the slowest: what counts for energy.
     """
 
     micro_batch: Numeric
@@ -34,6 +41,10 @@ class Sizes:
     cp: Numeric
     sequence_parallel: Numeric
     axes: Mapping[str, Numeric]
+    ep: Numeric = 1.0
+    etp: Numeric = 1.0
+    routed_slowest: Numeric = 1.0
+    routed_mean: Numeric = 1.0
 
     @property
     def sequence(self) -> Numeric:
@@ -49,9 +60,24 @@ class Sizes:
         """Factor on the tokens of tensors without a tensor-parallel axis: 1/tp with sequence parallelism."""
         return self.sequence_parallel / self.tp + (1.0 - self.sequence_parallel)
 
+    @functools.cached_property
+    def _mesh(self) -> dict[str, Numeric]:
+        return {"tp": self.tp, "cp": self.cp, "ep": self.ep, "etp": self.etp}
+
+    @functools.cached_property
+    def _axes(self) -> Mapping[str, Numeric]:
+        """The axes as the slowest rank sees them."""
+        if VISITS not in self.axes:
+            return self.axes
+        return {**self.axes, VISITS: self.axes[VISITS] * self.routed_slowest}
+
     def local(self, extent: Extent) -> Numeric:
-        """Local feature elements of an extent."""
-        return local_size(extent, self.axes, {"tp": self.tp, "cp": self.cp})
+        """Local feature elements of an extent (of the slowest rank)."""
+        return local_size(extent, self._axes, self._mesh)
+
+    def exchanged(self, extent: Extent) -> Numeric:
+        """Local elements of an extent once the context group has exchanged tokens for heads."""
+        return local_size(extent, self._axes, {"tp": self.tp * self.cp})
 
     def rows(self, operator: Matmul) -> Numeric:
         """Rows of a linear layer on this rank.

@@ -18,6 +18,8 @@ class PlanNumbers:
 
     tp: Numeric
     cp: Numeric
+    ep: Numeric
+    etp: Numeric
     pp: Numeric
     dp: Numeric
     dp_shard: Numeric
@@ -28,6 +30,16 @@ class PlanNumbers:
     zero: Numeric
     recompute_fraction: Numeric
     devices: Numeric
+
+    @property
+    def state_shards(self) -> Numeric:
+        """Ranks that share the state of a dense parameter, where ZeRO shards it."""
+        return self.dp_shard * self.cp
+
+    @property
+    def expert_state_shards(self) -> Numeric:
+        """Ranks that share the state of a parameter of an expert: those of the stage, over the ranks of its experts."""
+        return np.maximum(self.state_shards * self.tp / (self.ep * self.etp), 1.0)
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,30 @@ class StageClass:
 
 
 @dataclass(frozen=True)
+class StateGroups:
+    """The groups over which the gradients and the state of parameters are reduced, scattered and gathered."""
+
+    data: Group  # all ranks that hold a parameter: gradients and optimizer state
+    shard: Group  # those that share it: parameters of ZeRO-3
+    replicas: Group  # dp_replicate: gradients of hybrid sharding
+
+
+@dataclass(frozen=True)
 class PlanGroups:
     """The process groups that depend on the whole plan."""
 
-    data: Group  # dp x cp: gradients and optimizer state
-    shard: Group  # dp_shard x cp: parameters of ZeRO-3
-    replicas: Group  # dp_replicate: gradients of hybrid sharding
+    dense: StateGroups  # dp x cp
+    expert: StateGroups | None  # what is left of tp x cp x dp beside the experts; None in a model without them
     pipeline: Group
     tensor: Group
+
+
+@dataclass(frozen=True)
+class Held:
+    """Parameters on a device, by what holds and reduces them."""
+
+    dense: Numeric
+    expert: Numeric = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,19 +90,27 @@ class StageTime:
     recompute: Numeric
     tensor: Numeric
     context: Numeric
+    expert: Numeric
     pipeline: Numeric
     gather_forward: Numeric  # ZeRO-3 parameter gathers
     gather_backward: Numeric  # ZeRO-3 parameter gathers and gradient scatters
     tensor_overlapped: Numeric
     context_overlapped: Numeric
+    expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     gather_overlapped: Numeric
     forward_pass: Numeric  # forward with its exposed communication
     parameters: Numeric
+    expert_parameters: Numeric
 
     @property
     def total(self) -> Numeric:
-        return self.forward + self.backward + self.recompute + self.tensor + self.context + self.pipeline + self.gather
+        computing = self.forward + self.backward + self.recompute
+        return computing + self.tensor + self.context + self.expert + self.pipeline + self.gather
+
+    @property
+    def held(self) -> Held:
+        return Held(self.parameters, self.expert_parameters)
 
     @property
     def gather(self) -> Numeric:
@@ -104,7 +140,8 @@ def stage_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
     return stage.layers * layer + stage.has_embedding * embedding + stage.has_head * head
 
 
-def stage_parameters(stage: StageClass, sections: Sections, plan: PlanNumbers) -> Numeric:
+def stage_parameters(stage: StageClass, sections: Sections, plan: PlanNumbers) -> Held:
     """Local parameters of a stage; tied weights have a copy of their own on the last of several stages."""
     tied = stage_sum(stage, sections, "tied_parameters")
-    return stage_sum(stage, sections, "parameters") + np.where(plan.pp > 1.0, tied, 0.0)
+    dense = stage_sum(stage, sections, "parameters") + np.where(plan.pp > 1.0, tied, 0.0)
+    return Held(dense, stage_sum(stage, sections, "expert_parameters"))

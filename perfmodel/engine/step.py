@@ -42,6 +42,7 @@ class StepTime:
     recompute: Numeric
     tensor: Numeric
     context: Numeric
+    expert: Numeric
     pipeline: Numeric
     data: Numeric
     bubble: Numeric
@@ -49,6 +50,7 @@ class StepTime:
     overhead: Numeric
     tensor_overlapped: Numeric
     context_overlapped: Numeric
+    expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     data_overlapped: Numeric
     step: Numeric
@@ -83,29 +85,46 @@ def stage_time(
         + fraction * stage.layers * sections.layer.tensor_recompute
     )
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather
-    context_forward = stage_sum(stage, sections, "context_forward")
-    context = (
+    context_forward = stage_sum(stage, sections, "context_forward_exposed")
+    context_exposed = (
         context_forward
+        + stage_sum(stage, sections, "context_backward_exposed")
+        + fraction * stage.layers * sections.layer.context_recompute_exposed
+    )
+    context = (
+        stage_sum(stage, sections, "context_forward")
         + stage_sum(stage, sections, "context_backward")
         + fraction * stage.layers * sections.layer.context_recompute
     )
+    expert_forward = stage_sum(stage, sections, "expert_forward")
+    expert = (
+        expert_forward
+        + stage_sum(stage, sections, "expert_backward")
+        + fraction * stage.layers * sections.layer.expert_recompute
+    )
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
-    forward_pass = forward + step.tensor_exposed * tensor_forward + step.context_exposed * context_forward
+    forward_pass = (
+        forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
+    )
+    held = stage_parameters(stage, sections, plan)
     times = StageTime(
         forward=forward,
         backward=backward,
         recompute=recompute,
         tensor=tensor_exposed,
-        context=step.context_exposed * context,
+        context=context_exposed,
+        expert=step.expert_exposed * expert,
         pipeline=step.pipeline_exposed * sends,
         gather_forward=gathers.forward,
         gather_backward=gathers.backward,
         tensor_overlapped=tensor + regather - tensor_exposed,
-        context_overlapped=(1.0 - step.context_exposed) * context,
+        context_overlapped=context - context_exposed,
+        expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
         forward_pass=forward_pass + gathers.forward,
-        parameters=stage_parameters(stage, sections, plan),
+        parameters=held.dense,
+        expert_parameters=held.expert,
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
 
@@ -113,7 +132,7 @@ def stage_time(
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:
     """Names for the derivation: one micro-batch on this class of stages."""
     names = {item.name: f"{item.name.replace('_', ' ')} on the {stage} stage" for item in fields(StageTime)}
-    units = {name: "1" if name == "parameters" else "s" for name in names}
+    units = {name: "1" if name.endswith("parameters") else "s" for name in names}
     return StageTime(**{name: problem.label(getattr(times, name), names[name], units[name]) for name in names})
 
 
@@ -164,7 +183,7 @@ def step_time(
     bubble = label(pipeline.pipeline_bubble_time(others, plan.virtual_stages), "pipeline bubble", "s")
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
-    update = label(optimizer_time(problem, plan, worst.parameters), "optimizer step", "s")
+    update = label(optimizer_time(problem, plan, worst.held), "optimizer step", "s")
     busy = label(m * slot + bubble + data + update, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
@@ -174,6 +193,7 @@ def step_time(
         recompute=m * worst.recompute,
         tensor=m * worst.tensor,
         context=m * worst.context,
+        expert=m * worst.expert,
         pipeline=m * worst.pipeline,
         data=data + m * worst.gather,
         bubble=bubble,
@@ -181,6 +201,7 @@ def step_time(
         overhead=overhead,
         tensor_overlapped=m * worst.tensor_overlapped,
         context_overlapped=m * worst.context_overlapped,
+        expert_overlapped=m * worst.expert_overlapped,
         pipeline_overlapped=m * worst.pipeline_overlapped,
         data_overlapped=traffic.overlapped + m * worst.gather_overlapped,
         step=busy + overhead,

@@ -11,6 +11,7 @@ from perfmodel.equations import (
     collectives,
     elementwise,
     energy,
+    experts,
     matmul,
     memory,
     metrics,
@@ -20,6 +21,7 @@ from perfmodel.equations import (
     pipeline,
     reliability,
     roofline,
+    scan,
     training,
     uncertainty,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "collectives",
     "elementwise",
     "energy",
+    "experts",
     "matmul",
     "memory",
     "metrics",
@@ -40,6 +43,7 @@ __all__ = [
     "pipeline",
     "reliability",
     "roofline",
+    "scan",
     "training",
     "uncertainty",
 ]

@@ -108,12 +108,15 @@ class StepParameters:
     # fraction of the gathers repeated for the weight gradient that the data gradient does not hide
     regather_exposed: Numeric
     context_exposed: Numeric
+    expert_exposed: Numeric  # fraction of the exchange of tokens between experts that is not hidden
     pipeline_exposed: Numeric
     data_exposed: Numeric  # fraction of DP communication that can never be hidden
     data_window: Numeric  # micro-batches whose compute hides DP communication
     elementwise_inflation: Numeric  # memory-bound traffic relative to the fully fused minimum
     matmul_slowdown: Numeric  # kernel time factor of the stack (1 = as measured alone)
+    grouped_slowdown: Numeric  # kernel time factor of grouped matmuls (experts) over equal single ones
     block_overhead: Numeric  # s of host or launch time per block and pass, not hidden
+    expert_block_overhead: Numeric  # s that a block with experts adds to it
     fixed_overhead: Numeric  # s per step: data loader, logging, garbage collection
     optimizer_traffic_factor: Numeric  # optimizer traffic relative to one pass over its state
     jitter_per_doubling: Numeric  # relative slow-down per doubling of devices beyond one node
@@ -167,6 +170,7 @@ class Machine:
     kernel_model: str  # "tile_loop" or "roofline"
     attention_kernel: str  # "flash" or "unfused"
     packed_attention: bool  # query heads of a group share a tile
+    expert_dispatcher: str  # "flat" or "hierarchical"
     devices: int  # of the cluster
     devices_per_node: int
     units: Numeric

@@ -207,6 +207,7 @@ def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         "kernel_model": software.kernel_model,
         "attention_kernel": software.attention.kernel,
         "packed_attention": software.attention.packed,
+        "expert_dispatcher": software.expert_dispatcher,
         "step": _step(software, ledger),
         "confidence": confidence,
         "relative_error": ledger.take("relative_error", relative_error),

@@ -167,19 +167,77 @@ def flattened_members(
     has two strides.
     """
     strides = group_strides(sizes, order) if strides is None else strides
-    inner, *outer = sorted(axes, key=list(order).index)
-    size, stride = whole(sizes[inner]), strides[inner]
+    parts = [(whole(sizes[axis]), strides[axis]) for axis in sorted(axes, key=list(order).index)]
+    return _joined_members(parts, tier_devices, devices)
+
+
+def _joined_members(
+    parts: Sequence[tuple[Counts, Counts]], tier_devices: Sequence[WholeNumbers], devices: WholeNumbers | None
+) -> tuple[Counts, ...]:
+    """Members of a group that is made of parts (size, stride), the innermost first."""
+    (size, stride), *outer = parts
     members = tier_members(size, stride, tier_devices, devices)
-    for axis in outer:
-        count = whole(sizes[axis])
-        adjacent = strides[axis] == stride * size
+    for count, distance in outer:
+        adjacent = distance == stride * size
         merged = tier_members(size * count, stride, tier_devices, devices)
-        apart = tier_members(count, strides[axis], tier_devices, devices)
+        apart = tier_members(count, distance, tier_devices, devices)
         members = tuple(
             np.where(adjacent, one, before * other) for one, before, other in zip(merged, members, apart, strict=True)
         )
         size = size * count
     return members
+
+
+def expert_sizes(plan: Plan) -> Mapping[str, Counts]:
+    """Sizes of the mesh of the experts of a stage: ``etp``, ``ep`` and ``edp`` (replicas of an expert's shard).
+
+    Where ``ep * etp`` does not divide the ranks of the stage there is no such mesh (a rule says so); ``edp`` is
+    rounded down then.
+    """
+    ranks = plan.tp * plan.cp * plan.dp
+    return {"etp": plan.etp, "ep": plan.ep, "edp": np.maximum(ranks // np.maximum(plan.ep * plan.etp, 1), 1)}
+
+
+def expert_members(
+    size: Counts,
+    distance: Counts,
+    sizes: Mapping[str, Counts],
+    tier_devices: Sequence[WholeNumbers],
+    order: Sequence[str] = DEFAULT_ORDER,
+    devices: WholeNumbers | None = None,
+) -> tuple[Counts, ...]:
+    """Ranks inside one domain of each tier for a group of the mesh of the experts.
+
+    Parameters
+    ----------
+    size
+        Ranks of the group [1], columns.
+    distance
+        Distance of its neighbours among the ranks of a pipeline stage [ranks].
+    sizes, order
+        The dense mesh, as in :func:`group_strides`.
+    tier_devices, devices
+        As in :func:`tier_members`.
+
+    Notes
+    -----
+    The ranks of a stage, in the order of the dense mesh, are ``etp`` (innermost) times ``ep`` times ``edp``, as in
+    Megatron. With stages in the middle of the order a stage is not one range of ranks: the part of the group
+    that lies beyond the axes inside ``pp`` is ``pp`` times as far apart.
+    """
+    inner = np.ones(1, dtype=np.int64)
+    for axis in order[: list(order).index("pp")]:
+        inner = inner * whole(sizes[axis])
+    inside = np.clip(inner // distance, 1, size)
+    outside = -(-size // inside)
+    return _joined_members(
+        [
+            (np.where(distance < inner, inside, 1), distance),
+            (np.where(distance < inner, outside, size), whole(sizes["pp"]) * np.maximum(inner, distance)),
+        ],
+        tier_devices,
+        devices,
+    )
 
 
 def whole(value: Any) -> Counts:

@@ -4,27 +4,32 @@ The vocabulary is that of PyTorch's DTensor: a tensor is sharded, replicated or 
 tensor-parallel group. Nothing about a collective is written in the operators: a matmul whose columns are
 sharded needs all tokens, one whose contraction is sharded gives a partial sum, and the rest follows.
 
-What inference cannot decide (context parallelism, the sharded loss) is one registered
-:data:`ParallelRule` per kind of operator.
+What inference cannot decide (context parallelism, experts, the sharded loss) is one registered rule per kind of
+operator (``perfmodel.parallel.collective_rules``).
 """
 
 from __future__ import annotations
 
 import functools
 import operator as arithmetic
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from perfmodel.errors import UnsupportedOperator
+from perfmodel.parallel.collective_rules import (
+    PARALLEL_RULES,
+    CollectiveUse,
+    collective_use,
+    register_parallel_rule,
+)
 from perfmodel.units import Numeric, Tokens
 from perfmodel.workload.operators import (
-    KEYS,
+    EXPERTS,
     SCALAR,
-    Attention,
-    AttentionMatmul,
+    VISITS,
     Block,
     CrossEntropy,
     Elementwise,
@@ -37,6 +42,7 @@ from perfmodel.workload.operators import (
     Product,
     Storage,
     Tensor,
+    Weight,
 )
 
 
@@ -69,6 +75,11 @@ MESH_OF_AXIS: Mapping[str, str] = {
     "inner": "tp",  # channels of Mamba-1
     "ffn": "tp",
     "vocabulary": "tp",
+    "shared_ffn": "tp",
+    # The tokens of the tensor group are spread over its ranks before they are sent to the experts.
+    VISITS: "tp",
+    EXPERTS: "ep",
+    "expert_ffn": "etp",
     "sequence": "cp",
 }
 
@@ -85,6 +96,11 @@ def sharded_axis(features: Extent, mesh_axis: str = "tp") -> str | None:
 def has_tensor_axis(features: Extent) -> bool:
     """Tensor parallelism shards these features (else the tensor is replicated, or sharded over tokens)."""
     return sharded_axis(features) is not None
+
+
+def is_of_experts(weight: Weight) -> bool:
+    """Every routed expert has such a weight: it is sharded, reduced and stored with the experts."""
+    return any(sharded_axis(side, "ep") is not None for side in (weight.rows, weight.columns))
 
 
 def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, Any]) -> Numeric:
@@ -108,7 +124,9 @@ def local_size(features: Extent, axes: Mapping[str, Any], sizes: Mapping[str, An
     -----
     Key-value heads (and groups of a recurrent mixer) are at least one per rank: more ranks copy them. The vocabulary is
     padded to whole rows per rank. Others are exact fractions; ``rules.integer_rules`` says when they are not
-    whole. An extent without sharded axes is as large as ever.
+    whole. An extent without sharded axes is as large as ever. Of the visits of a token a rank holds
+    ``etp / tp``: with balanced routing as many copies arrive as were sent, and the ``etp`` ranks that share an
+    expert gather theirs.
     """
     return functools.reduce(arithmetic.add, (_local_product(product, axes, sizes) for product in features))
 
@@ -121,83 +139,23 @@ def _local_product(product: Product, axes: Mapping[str, Any], sizes: Mapping[str
         mesh_axis = MESH_OF_AXIS.get(axis, "")
         if mesh_axis in sizes and mesh_axis not in used:
             used.add(mesh_axis)
-            factors.append(_local_axis(axis, axes[axis], sizes[mesh_axis]))
+            factors.append(_local_axis(axis, axes[axis], sizes[mesh_axis], sizes))
         else:
             factors.append(axes[axis])
     return functools.reduce(arithmetic.mul, factors) if factors else 1.0
 
 
-def _local_axis(axis: str, size: Any, ranks: Any) -> Any:
+def _local_axis(axis: str, size: Any, ranks: Any, sizes: Mapping[str, Any]) -> Any:
     if axis in COPIED_AXES:
         return np.maximum(size / ranks, 1.0)
+    if axis == VISITS:
+        return size * sizes.get("etp", 1.0) / ranks
     return np.ceil(size / ranks) if axis == "vocabulary" else size / ranks
 
 
 def local_tokens(micro_batch: Numeric, sequence: Numeric, cp: Numeric) -> Tokens:
     """Tokens of one micro-batch on one rank: the context-parallel group splits each sequence."""
     return micro_batch * sequence / cp
-
-
-@dataclass(frozen=True, slots=True)
-class CollectiveUse:
-    """One collective of one operator, per occurrence of its block and micro-batch.
-
-    Attributes
-    ----------
-    block, operator
-        Names of the block and of the operator that waits for (or makes) the tensor.
-    tensor
-        What is moved.
-    phase
-        ``forward`` or ``backward``.
-    operation
-        ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
-    group
-        Mesh axis: ``tp`` or ``cp``.
-    applies
-        ``always``, ``sequence_parallel`` or ``tensor_parallel_only`` (without sequence parallelism).
-    features
-        Features per token of the full (gathered) tensor; axes of *other* mesh axes are still sharded.
-    storage
-        Role of the number format that travels.
-    count
-        How many such collectives.
-    regather
-        The collective repeats a forward gather for the weight gradient, so that the data gradient can hide it.
-    tokens
-        ``full``: the micro-batch's tokens of this context-parallel rank; ``sequence``: of all of them.
-    name
-        For people.
-    """
-
-    block: str
-    operator: str
-    tensor: str
-    phase: str
-    operation: str
-    group: str
-    applies: str
-    features: Extent
-    storage: Storage = Storage.ACTIVATION
-    count: float = 1.0
-    regather: bool = False
-    tokens: str = "full"
-    name: str = ""
-
-
-#: Collectives of an operator that inference cannot derive.
-ParallelRule: TypeAlias = Callable[[Block, Operator], tuple[CollectiveUse, ...]]
-_PARALLEL_RULES: dict[type[Operator], ParallelRule] = {}
-
-
-def register_parallel_rule(kind: type[Operator]) -> Callable[[ParallelRule], ParallelRule]:
-    """Make a function the parallel rule of a kind of operators (and of its subclasses without one)."""
-
-    def register(rule: ParallelRule) -> ParallelRule:
-        _PARALLEL_RULES[kind] = rule
-        return rule
-
-    return register
 
 
 def infer_collectives(graph: OperatorGraph) -> tuple[CollectiveUse, ...]:
@@ -249,7 +207,7 @@ def _block_collectives(block: Block) -> list[CollectiveUse]:
             if destination not in met:
                 met.add(destination)
                 uses += _reduced_output(block, operator, block.tensors[operator.output])
-        rule = next((_PARALLEL_RULES[kind] for kind in type(operator).__mro__ if kind in _PARALLEL_RULES), None)
+        rule = next((PARALLEL_RULES[kind] for kind in type(operator).__mro__ if kind in PARALLEL_RULES), None)
         if rule is not None:
             uses += rule(block, operator)
     return uses
@@ -287,14 +245,9 @@ def _sum_destination(block: Block, tensor: str) -> str:
     return _sum_destination(block, readers[0].output)
 
 
-def _use(block: Block, operator: Operator, tensor: str, **fields: Any) -> CollectiveUse:
-    name = f"{block.name}.{operator.name} {fields['operation']}" + (" again" if fields.get("regather") else "")
-    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **fields)
-
-
 def _gathered_input(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:
     """Input of column-parallel matmuls: needed for all tokens; its gradient is a partial sum."""
-    make = functools.partial(_use, block, operator, tensor.name, group="tp", features=tensor.features)
+    make = functools.partial(collective_use, block, operator, tensor.name, group="tp", features=tensor.features)
     return [
         make(phase="forward", operation="all-gather", applies="sequence_parallel"),
         make(phase="backward", operation="all-reduce", applies="tensor_parallel_only"),
@@ -305,53 +258,12 @@ def _gathered_input(block: Block, operator: Operator, tensor: Tensor) -> list[Co
 
 def _reduced_output(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:
     """Partial sum: reduced to the resting placement; its gradient is needed for all tokens."""
-    make = functools.partial(_use, block, operator, tensor.name, group="tp", features=tensor.features)
+    make = functools.partial(collective_use, block, operator, tensor.name, group="tp", features=tensor.features)
     return [
         make(phase="forward", operation="all-reduce", applies="tensor_parallel_only"),
         make(phase="forward", operation="reduce-scatter", applies="sequence_parallel"),
         make(phase="backward", operation="all-gather", applies="sequence_parallel"),
     ]
-
-
-@register_parallel_rule(Attention)
-def gather_keys_and_values(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
-    """Context parallelism by all-gather: queries stay, keys and values travel.
-
-    Llama 3 (arXiv 2407.21783, section 3.3.2). Backward gathers them again and reduce-scatters their
-    gradients. A ring moves the same bytes.
-    """
-    if not isinstance(operator, Attention):
-        return ()
-    features: Extent = ((operator.kv_heads, operator.query_dim), (operator.kv_heads, operator.value_dim))
-    return _context_gather(block, operator, "keys and values", features)
-
-
-@register_parallel_rule(AttentionMatmul)
-def gather_keys_or_values(block: Block, operator: Operator) -> tuple[CollectiveUse, ...]:
-    """Unfused attention moves what the fused kernel moves: keys for the scores, values for the context."""
-    if not isinstance(operator, AttentionMatmul):
-        return ()
-    if operator.contraction == KEYS:
-        return _context_gather(block, operator, "values", ((operator.kv_heads, operator.columns),))
-    return _context_gather(block, operator, "keys", ((operator.kv_heads, operator.contraction),))
-
-
-def _context_gather(block: Block, operator: Operator, what: str, features: Extent) -> tuple[CollectiveUse, ...]:
-    make = functools.partial(
-        _use,
-        block,
-        operator,
-        f"{operator.name} {what}",
-        group="cp",
-        applies="always",
-        features=features,
-        tokens="sequence",
-    )
-    return (
-        make(phase="forward", operation="all-gather"),
-        make(phase="backward", operation="all-gather"),
-        make(phase="backward", operation="reduce-scatter"),
-    )
 
 
 @register_parallel_rule(CrossEntropy)
@@ -363,6 +275,8 @@ def reduce_loss_statistics(block: Block, operator: Operator) -> tuple[Collective
     if not isinstance(operator, CrossEntropy) or MESH_OF_AXIS.get(operator.vocabulary) != "tp":
         return ()
     return (
-        _use(block, operator, f"{operator.name} statistics", phase="forward", operation="all-reduce", group="tp",
-             applies="always", features=SCALAR, storage=Storage.FLOAT32, count=3.0),
+        collective_use(
+            block, operator, f"{operator.name} statistics", phase="forward", operation="all-reduce", group="tp",
+            applies="always", features=SCALAR, storage=Storage.FLOAT32, count=3.0,
+        ),
     )  # fmt: skip

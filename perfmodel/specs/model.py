@@ -232,11 +232,37 @@ class SsmSpec(SpecModel):
 
 
 class EncoderSpec(SpecModel):
-    """``decoder_cross``: beside a decoder; ``only``: bidirectional, no decoder; ``vision``: over image patches."""
+    """An encoder: every token attends to all others.
+
+    Attributes
+    ----------
+    kind
+        ``decoder_cross``: beside a decoder; ``only``: bidirectional, no decoder; ``vision``: over image patches.
+    layers
+        Its layers. Of ``only`` and ``vision`` they are those of the model.
+    positions
+        Tokens of the encoder where they are a number of the model (frames of audio); of ``decoder_cross`` without it,
+        the encoder reads as many tokens as the decoder.
+    mel_bins
+        Features of an audio frame: two convolutions of three taps, the second of stride two, lead to ``hidden``.
+    patch
+        Numbers of an image patch (channels x height x width), projected to ``hidden``; None: tokens arrive embedded.
+    class_token, classes
+        A learned token before the patches; outputs of a classifier on it (None: the loss compares every token's output
+        with its target).
+    token_types, pooler
+        Rows of a second table added to the tokens; a projection of the first token (BERT).
+    """
 
     kind: Literal["decoder_cross", "only", "vision"]
     layers: CountField
     positions: CountField | None = None
+    mel_bins: CountField | None = None
+    patch: CountField | None = None
+    class_token: SwitchField = False
+    classes: CountField | None = None
+    token_types: CountField | None = None
+    pooler: SwitchField = False
 
 
 class FactsSpec(SpecModel):

@@ -41,12 +41,15 @@ class BehaviourSpec(SpecModel):
     tensor_exposed: FractionField | None = None
     regather_exposed: FractionField | None = None
     context_exposed: FractionField | None = None
+    expert_exposed: FractionField | None = None
     pipeline_exposed: FractionField | None = None
     data_exposed: FractionField | None = None
     data_window: RatioField | None = None
     elementwise_inflation: PositiveRatioField | None = None
     matmul_slowdown: PositiveRatioField | None = None
+    grouped_slowdown: PositiveRatioField | None = None
     block_overhead: TimeField | None = None
+    expert_block_overhead: TimeField | None = None
     fixed_overhead: TimeField | None = None
     optimizer_traffic_factor: RatioField | None = None
     jitter_per_doubling: RatioField | None = None
@@ -92,7 +95,8 @@ class SoftwareSpec(FileSpec):
 
     ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
     behaviour; ``recompute_policies`` maps a name to patterns of operator names (as in a shell);
-    ``recipes`` are the numerics that it can run.
+    ``recipes`` are the numerics that it can run. ``expert_dispatcher``: ``flat`` sends every copy of a token to
+    its expert in one all-to-all; ``hierarchical`` sends a token once to each network domain and forwards it inside.
     """
 
     kind: Literal["software"]
@@ -100,6 +104,7 @@ class SoftwareSpec(FileSpec):
     kernel_model: Literal["tile_loop", "roofline"] = "tile_loop"
     attention: AttentionChoice = AttentionChoice()
     defaults: DefaultsSpec = DefaultsSpec()
+    expert_dispatcher: Literal["flat", "hierarchical"] = "flat"
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()

@@ -88,6 +88,37 @@ class RecomputeSpec(SpecModel):
         return self
 
 
+class ContextParallelSpec(SpecModel):
+    """How the ranks of a context-parallel group see each other's keys.
+
+    Attributes
+    ----------
+    kind
+        ``all-gather``: keys and values are gathered; ``ring``: they go round while blocks are attended to;
+        ``all-to-all``: tokens are exchanged for heads around the attention (Ulysses).
+    balanced
+        Every rank works on an early and a late slice of the sequence, so that causal work is even; false: on one
+        slice, and the rank with the last one sets the pace.
+    """
+
+    kind: Literal["all-gather", "ring", "all-to-all"] = "all-gather"
+    balanced: SwitchField = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"enum": ["all-gather", "ring", "all-to-all"], "description": "the kind, balanced"},
+                handler.resolve_ref_schema(handler(schema)),
+            ]
+        }
+
+
 class StrategySpec(SpecModel):
     """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
 
@@ -105,6 +136,8 @@ class StrategySpec(SpecModel):
         0 none, 1 optimizer state, 2 and gradients, 3 and parameters, sharded over ``dp_shard`` times ``cp``.
     recompute
         Name of a policy, or ``{policy, blocks | fraction}``.
+    context_parallel
+        ``all-gather``, ``ring`` or ``all-to-all``, or ``{kind, balanced}``.
     order
         Placement of the groups on the network, innermost first.
     pipeline
@@ -124,6 +157,7 @@ class StrategySpec(SpecModel):
     sequence_parallel: SwitchField = False
     zero: Literal[0, 1, 2, 3] = 0
     recompute: RecomputeSpec = RecomputeSpec()
+    context_parallel: ContextParallelSpec = ContextParallelSpec()
     order: GroupOrder = DEFAULT_ORDER
     layers_per_stage: tuple[CountField, ...] | None = None
     pipeline: PipelineSpec = PipelineSpec()
@@ -148,6 +182,34 @@ class StrategySpec(SpecModel):
         return self.layers_per_stage or self.pipeline.layers_per_stage
 
 
+class RoutingSpec(SpecModel):
+    """How the router spreads tokens over the experts.
+
+    Attributes
+    ----------
+    balance
+        ``balanced``: every expert gets the same number of tokens (a balancing loss, or a forced router);
+        ``random``: experts are picked at random, so that few tokens touch few experts; ``skewed``: some
+        experts are popular.
+    imbalance
+        Rows of the busiest rank over the mean; absent: 1, or what skewed routing implies.
+    capacity_factor
+        Experts work on this many times their mean share, padded or dropped; absent: dropless.
+    """
+
+    balance: Literal["balanced", "random", "skewed"] = "balanced"
+    imbalance: Annotated[float, Field(ge=1)] | None = None
+    capacity_factor: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RoutingSpec:
+        if self.capacity_factor is not None and (self.imbalance is not None or self.balance == "skewed"):
+            raise PydanticCustomError(
+                "routing", "with a capacity_factor every rank has the same rows; leave imbalance and skew out", {}
+            )
+        return self
+
+
 class WorkloadSpec(SpecModel):
     """What is computed.
 
@@ -167,6 +229,8 @@ class WorkloadSpec(SpecModel):
     mean_attended_length
         Mean number of keys that a query attends to when documents in a sequence are masked from each
         other; absent: the causal half of the sequence.
+    routing
+        How tokens are spread over experts (mixtures of experts).
     method
         Of fine-tuning: ``full`` or ``lora``.
     prompt_tokens, output_tokens
@@ -179,6 +243,7 @@ class WorkloadSpec(SpecModel):
     batch: CountField | None = None
     tokens: CountField | None = None
     mean_attended_length: Annotated[float, Field(gt=0)] | None = None
+    routing: RoutingSpec = RoutingSpec()
     method: Literal["full", "lora"] | None = None
     prompt_tokens: CountField | None = None
     output_tokens: CountField | None = None

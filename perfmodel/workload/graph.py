@@ -62,6 +62,8 @@ class Tensor:
         its storage and its producer.
     sequence
         Axis of the tokens of one sequence where they are not those of the workload (see :class:`Operator`).
+    shared
+        Layers only read it: it is kept once, where it is made, and not by every layer (the output of an encoder).
     """
 
     name: str
@@ -70,6 +72,7 @@ class Tensor:
     per_score: bool = False
     part_of: str | None = None
     sequence: str | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,32 @@ def test_collectives_belong_to_the_operators_that_wait_for_them(dense):
     assert len({use.name + use.phase for use in uses}) == len(uses)
 
 
+def context_uses(graph: OperatorGraph, kind: str) -> list[CollectiveUse]:
+    return [use for use in infer_collectives(graph) if use.group == "cp" and use.context == kind]
+
+
+def test_a_ring_moves_the_same_bytes_as_the_gathers(dense):
+    # Gathered buffer S: (cp - 1)/cp S per collective. In a ring blocks of S/cp travel cp - 1 times.
+    cp, tokens = 4, 8192
+    whole = tokens * float(local_size(extent("kv_heads", "head_dim", times=2), dense.axes, {"tp": 8}))
+    for phase, gathers in (("forward", 1), ("backward", 2)):
+        gathered = [use for use in context_uses(dense, "all-gather") if use.phase == phase]
+        sent = [use for use in context_uses(dense, "ring") if use.phase == phase]
+        assert len(gathered) == gathers
+        ring = sum(use.count * (cp - 1) * tokens / cp * local_size(use.features, dense.axes, {"tp": 8}) for use in sent)
+        assert ring == pytest.approx(gathers * (cp - 1) / cp * whole, rel=1e-12)
+
+
+def test_an_exchange_moves_queries_keys_values_and_context_once_each_way(dense):
+    uses = context_uses(dense, "all-to-all")
+    for phase in ("forward", "backward"):
+        moved = sum(local_size(use.features, dense.axes, {}) for use in uses if use.phase == phase)
+        assert moved == (32 + 2 * 8 + 32) * 128
+    assert {use.operation for use in uses} == {"all-to-all"}
+
+
 def test_context_parallelism_moves_keys_and_values_of_the_whole_sequence(dense):
-    uses = [use for use in infer_collectives(dense) if use.group == "cp"]
+    uses = context_uses(dense, "all-gather")
     assert Counter((use.phase, use.operation) for use in uses) == {
         ("forward", "all-gather"): 1,
         ("backward", "all-gather"): 1,
@@ -137,7 +161,7 @@ def test_unfused_attention_moves_the_same_bytes_as_the_fused_kernel(dense, unfus
     def moved(graph: OperatorGraph) -> Counter[tuple[str, str, str, str]]:
         total: Counter[tuple[str, str, str, str]] = Counter()
         for use in infer_collectives(graph):
-            key = (use.group, use.phase, use.operation, use.applies)
+            key = (use.group, use.phase, use.operation, use.applies)  # the kinds of context parallelism differ in these
             total[key] += int(use.count * local_size(use.features, graph.axes, {"tp": 4}))
         return total
 

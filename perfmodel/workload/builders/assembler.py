@@ -55,9 +55,10 @@ class Assembler:
         storage: Storage = Storage.ACTIVATION,
         per_score: bool = False,
         part_of: str | None = None,
+        shared: bool = False,
     ) -> str:
         """Declare a tensor and return its name."""
-        self.tensors[name] = Tensor(name, features, storage, per_score, part_of, self.sequence)
+        self.tensors[name] = Tensor(name, features, storage, per_score, part_of, self.sequence, shared)
         return name
 
     def add(
@@ -84,8 +85,9 @@ class Assembler:
         tied_to: str | None = None,
         storage: Storage = Storage.ACTIVATION,
         also: tuple[str, ...] = (),
+        keeps: bool = True,
     ) -> str:
-        """A linear layer; it saves its input. ``bias`` is the extent of the bias (empty: none).
+        """A linear layer; it saves its input if it ``keeps`` it. ``bias`` is the extent of the bias (empty: none).
 
         ``also`` names tensors that pass through beside the product (and follow the placement of the input).
         """
@@ -93,8 +95,8 @@ class Assembler:
         if bias:
             weights.append(Weight(f"{name}.bias", SCALAR, bias))
         operator = Matmul(
-            name=name, inputs=(source, *also), output=name, weights=tuple(weights), saves=(source,),
-            contraction=contraction, columns=columns, precision=precision,
+            name=name, inputs=(source, *also), output=name, weights=tuple(weights),
+            saves=(source,) if keeps else (), contraction=contraction, columns=columns, precision=precision,
         )  # fmt: skip
         return self.add(operator, columns, storage=storage)
 

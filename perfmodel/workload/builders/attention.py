@@ -121,7 +121,8 @@ def add_cross_attention(asm: Assembler, model: ModelSpec, source: str, memory: s
     query = asm.matmul("cross_attention.query", source, HIDDEN, parts.query, bias=parts.query if biased else ())
     own, asm.sequence = asm.sequence, asm.tensors[memory].sequence
     bias = {"none": (), "all_but_key": parts.value}.get(attention.bias, parts.key + parts.value)
-    pair = asm.matmul("cross_attention.key_value", memory, HIDDEN, parts.key + parts.value, bias=bias)
+    # The encoder's output is kept once, where it is made, and not by every layer that reads it.
+    pair = asm.matmul("cross_attention.key_value", memory, HIDDEN, parts.key + parts.value, bias=bias, keeps=False)
     asm.sequence = own
     mask = Mask(causal=False, keys=asm.tensors[memory].sequence)
     context = add_core(asm, model, "cross_attention", (query, pair), mask, parts, kernel)

@@ -21,7 +21,8 @@ def model_axes(model: ModelSpec, kinds: set[LayerKind]) -> dict[str, int]:
         axes["ffn"] = model.mlp.hidden
     if EXPERTS in networks and model.moe is not None:
         axes |= expert_axes(model.moe)
-    axes["vocabulary"] = model.vocabulary
+    if model.vocabulary:
+        axes["vocabulary"] = model.vocabulary
     if model.embedding.position_rows is not None:
         axes["positions"] = model.embedding.position_rows
     return axes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from perfmodel.specs.model import ModelSpec
@@ -140,9 +141,12 @@ def branch_end(asm: Assembler, model: ModelSpec, branch: str, source: str) -> st
     return source
 
 
-def build_layer(model: ModelSpec, name: str, kind: LayerKind, count: int, attention_kernel: str) -> Block:
-    """The block of all decoder layers of one kind."""
-    asm = Assembler(name, {"block.input": HIDDEN})
+def build_layer(
+    model: ModelSpec, name: str, kind: LayerKind, count: int, attention_kernel: str, *,
+    causal: bool = True, sequence: str | None = None,
+) -> Block:  # fmt: skip
+    """The block of all layers of one kind; ``sequence`` is the axis of the tokens of another sequence."""
+    asm = Assembler(name, {"block.input": HIDDEN}, sequence)
     mask = mask_of(model, kind) if kind.mixer in (ATTENTION, SLIDING, FULL) else Mask()
-    add_layer(asm, model, kind, mask, attention_kernel)
+    add_layer(asm, model, kind, replace(mask, causal=causal), attention_kernel)
     return asm.block(count)

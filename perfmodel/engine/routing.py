@@ -1,0 +1,75 @@
+"""Experts of a rank: how uneven their work is, and what the exchange of tokens between ranks costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perfmodel.engine.networks import ALL_TO_ALL, Group, collective_time, link_energy
+from perfmodel.engine.problem import Problem, Routing
+from perfmodel.equations import experts
+from perfmodel.machine.machine import NetworkTier
+from perfmodel.units import Numeric
+from perfmodel.workload.operators import VISITS
+
+HIERARCHICAL, RANDOM, SKEWED = "hierarchical", "random", "skewed"
+
+
+def slowest_rows(routing: Routing, ep: Numeric) -> Numeric:
+    """Rows of the slowest rank over the mean visits of the tokens of a rank."""
+    if routing.capacity_factor is not None:
+        return routing.capacity_factor
+    if routing.imbalance is not None:
+        return routing.imbalance
+    return experts.skewed_imbalance(ep) if routing.balance == SKEWED else 1.0
+
+
+def mean_rows(routing: Routing, ep: Numeric) -> Numeric:
+    """Rows of the mean rank over those of the slowest; padding to a capacity is work of every rank."""
+    return 1.0 if routing.capacity_factor is not None else 1.0 / slowest_rows(routing, ep)
+
+
+def touched(routing: Routing, local_experts: Numeric, rows: Numeric) -> Numeric:
+    """Experts of a rank that have work."""
+    by_chance = routing.balance == RANDOM
+    return (experts.touched_experts_random if by_chance else experts.touched_experts)(local_experts, rows)
+
+
+def exchange_cost(problem: Problem, size: Numeric, group: Group) -> tuple[Numeric, Numeric]:
+    """Time [s] and energy on the links of a rank [J] of one exchange of tokens between the ranks of the experts.
+
+    Parameters
+    ----------
+    size
+        Bytes of the copies of a rank's tokens, one per visit.
+    group
+        Ranks over which the experts are spread.
+
+    Notes
+    -----
+    A flat dispatcher sends every copy to its expert. A hierarchical one sends a token once to each domain of the
+    innermost tier, between ranks of the same position, and forwards it there.
+    """
+    tiers = problem.machine.tiers
+    if problem.machine.expert_dispatcher != HIERARCHICAL or len(tiers) == 1:
+        return _exchange(size, group, tiers)
+    inner, outer, copies = _hops(problem, group)
+    visits = problem.axes[VISITS]
+    inside, joules_inside = _exchange(size, inner, tiers)
+    across, joules_across = _exchange(size * copies / visits, outer, tiers)
+    return experts.forwarded_exchange_time(across, inside), joules_inside + joules_across
+
+
+def _exchange(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> tuple[Any, Any]:
+    return collective_time(ALL_TO_ALL, size, group, tiers), link_energy(ALL_TO_ALL, size, group, tiers)
+
+
+def _hops(problem: Problem, group: Group) -> tuple[Group, Group, Numeric]:
+    """The ranks of one domain, those of the same position in all domains, and the domains that a token visits."""
+    routing, together = problem.routing, group.members[0]
+    domains = group.ranks / together
+    limit = experts.reachable_domains(domains, routing.groups, routing.groups_per_token)
+    copies = experts.distinct_domains(limit, problem.axes[VISITS])
+    inner = Group(together, tuple(together for _ in group.members))
+    outer = Group(domains, tuple(members / together for members in group.members))
+    return inner, outer, copies
