@@ -38,9 +38,11 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
     known: dict[tuple[Any, ...], tuple[Numeric, Numeric, Numeric]] = {}
     rows: list[CommunicationCost] = []
     for use in problem.collectives:
-        key = (use.operation, use.features, use.storage, use.group, use.tokens)  # of one kind of context parallelism
+        # Of one kind of context parallelism.
+        key = (use.operation, use.features, use.storage, use.group, use.tokens, use.sequence)
         if key not in known:
-            tokens = sizes.tokens if use.tokens == "full" else sizes.micro_batch * sizes.full_sequence
+            here = sizes.at(use.sequence)
+            tokens = here.tokens if use.tokens == "full" else here.micro_batch * here.full_sequence
             local = sizes.exchanged if use.context == EXCHANGED else sizes.local
             size = tokens * local(use.features) * problem.formats.on_the_wire(use.storage)
             known[key] = _cost_of_use(problem, sizes, use, size, groups[use.group])

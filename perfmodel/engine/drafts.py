@@ -15,8 +15,9 @@ import numpy as np
 from perfmodel.engine.model_flop import attended_pairs
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.routing import HIERARCHICAL, touched
+from perfmodel.engine.scans import scan_work
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, experts, training
+from perfmodel.equations import attention, elementwise, experts, scan, training
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters, ElementwiseParameters, MatmulParameters
 from perfmodel.parallel.collective_rules import EXCHANGED
@@ -37,6 +38,8 @@ from perfmodel.workload.operators import (
     GroupedMatmul,
     Matmul,
     Operator,
+    Scan,
+    ScanKind,
 )
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -58,6 +61,7 @@ class Draft:
     matmul: Mapping[str, Any] | None = None  # dimensions and element widths
     vector_flop: Numeric = 0.0
     tile: Mapping[str, Any] | None = None
+    plateau: Mapping[str, Any] | None = None  # arithmetic at one sustained rate
     attention: Mapping[str, Any] | None = None
     attention_backward: bool = False
     mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest, which is the one that is timed
@@ -68,10 +72,12 @@ class _Writer:
     """Collects the drafts of one graph."""
 
     problem: Problem
-    sizes: Sizes
+    workload: Sizes  # over the tokens of the workload
+    sizes: Sizes  # over the tokens of the current operator
     drafts: list[Draft] = field(default_factory=list)
 
     def write(self, block: Block, operator: Operator) -> None:
+        self.sizes = self.workload.at(operator.sequence)
         match operator:
             case Matmul():
                 self._matmul(block, operator, batch=1.0, rows=self.sizes.rows(operator))
@@ -85,6 +91,8 @@ class _Writer:
                 self._attention_matmul(block, operator)
             case Elementwise():
                 self._elementwise(block, operator)
+            case Scan():
+                self._scan(block, operator)
             case Embedding():
                 self._embedding(block, operator)
             case CrossEntropy():
@@ -140,7 +148,7 @@ class _Writer:
         activation = self.problem.formats.activations
         inner = self.sizes.local(((operator.inner_dim,),))
         queries, heads, _ = self._attention_share(operator)
-        keys = self.sizes.full_sequence
+        keys = self._keys(operator)
         m, n, k = (queries, keys, inner) if operator.makes_scores else (queries, inner, keys)
         shape = {
             "block": block,
@@ -211,7 +219,7 @@ class _Writer:
         }
         rows = {
             "queries": queries,
-            "keys": sizes.full_sequence,
+            "keys": self._keys(operator),
             "kv_heads": kv_heads,
         }
         flop = attention.attention_flop(**shape, pairs=pairs)
@@ -241,6 +249,10 @@ class _Writer:
         queries = self.sizes.full_sequence if exchanged else self.sizes.sequence
         return queries, local(((operator.heads,),)), local(((operator.kv_heads,),))
 
+    def _keys(self, operator: Attention | AttentionMatmul) -> Numeric:
+        """Keys of a whole sequence."""
+        return self.sizes.full_sequence if operator.keys is None else self.workload.at(operator.keys).full_sequence
+
     def _slowest_slice(self, operator: Attention) -> Numeric:
         """Pairs of the slowest rank over the mean: causal work of consecutive slices is uneven."""
         context = self.problem.context
@@ -257,6 +269,26 @@ class _Writer:
             "tile_overhead": parameters.tile_overhead,
             "packed": float(machine.packed_attention),
         }
+
+    # -- recurrences ---------------------------------------------------------------------------
+    def _scan(self, block: Block, operator: Scan) -> None:
+        """Matrix products of chunks at the plateau of large matmuls, or a serial scan on the vector units."""
+        formats, machine = self.problem.formats, self.problem.machine
+        flop, traffic = scan_work(self.sizes, operator, formats.activations, formats.full_precision)
+        data_type = formats.compute["attention"]
+        matrix = machine.matmul[data_type]
+        rate = {"peak": matrix.peak, "plateau": matrix.plateau / machine.step.matmul_slowdown}
+        passes = [(FORWARD, flop, traffic)]
+        if self.problem.workload.training:
+            passes.append((BACKWARD, scan.scan_backward_flop(flop), scan.scan_backward_traffic(traffic)))
+        for phase, work, moved in passes:
+            kernel = {"parameters": machine.elementwise[ElementwiseKind.SCAN.value], "streamed": moved}
+            if operator.kind == ScanKind.SELECTIVE:
+                draft = Draft(block.name, operator.name, phase, "vector", vector_flop=work, **kernel)
+            else:
+                inputs = rate | {"flop": work}
+                draft = Draft(block.name, operator.name, phase, data_type, flop=work, plateau=inputs, **kernel)
+            self.drafts.append(draft)
 
     # -- memory-bound --------------------------------------------------------------------------
     def _elementwise(self, block: Block, operator: Elementwise) -> None:
@@ -360,7 +392,7 @@ def is_routed(features: Extent) -> bool:
 
 def draft_kernels(problem: Problem, sizes: Sizes) -> list[Draft]:
     """Drafts of every operator of the graph, one occurrence each, in a fixed order."""
-    writer = _Writer(problem, sizes)
+    writer = _Writer(problem, sizes, sizes)
     for block in problem.graph.all_blocks():
         for operator in block.operators:
             writer.write(block, operator)

@@ -100,7 +100,8 @@ def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
     tokens = plan.micro_batch * problem.workload.sequence_length / plan.cp
     copy = problem.formats.full_precision if problem.workload.training else 0.0
     width = problem.formats.logits + copy
-    return memory.logits_bytes(tokens, problem.axes["vocabulary"] / plan.tp, width)
+    # A model without a vocabulary (images) has a classifier of one row per sequence: nothing to speak of.
+    return memory.logits_bytes(tokens, problem.axes.get("vocabulary", 0.0) / plan.tp, width)
 
 
 def _buffers(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, held: Held) -> Numeric:

@@ -144,13 +144,16 @@ def _on_chip(problem: Problem, drafts: list[Draft]) -> list[Any]:
     compute: list[Any] = [None] * len(drafts)
     tiles = [i for i, draft in enumerate(drafts) if draft.tile is not None]
     fused = [i for i, draft in enumerate(drafts) if draft.attention is not None]
-    vector = [i for i, draft in enumerate(drafts) if draft.tile is None and draft.attention is None]
+    steady = [i for i, draft in enumerate(drafts) if draft.plateau is not None]
+    vector = [i for i, one in enumerate(drafts) if one.tile is None and one.attention is None and one.plateau is None]
     for i, time in zip(tiles, _on_chip_matmul(problem, [drafts[i] for i in tiles]), strict=True):
         compute[i] = time
     for i, time in zip(
         fused, call(attention.attention_on_chip_time, [drafts[i].attention or {} for i in fused]), strict=True
     ):
         compute[i] = _backward(time, drafts[i])
+    for i, time in zip(steady, call(roofline.plateau_time, [drafts[i].plateau or {} for i in steady]), strict=True):
+        compute[i] = time
     rows = [{"flop": drafts[i].vector_flop, "vector_peak": problem.machine.vector_peak} for i in vector]
     for i, time in zip(vector, call(elementwise.vector_time, rows), strict=True):
         compute[i] = time

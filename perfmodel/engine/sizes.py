@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfmodel.parallel.placement import has_tensor_axis, local_size
 from perfmodel.units import Numeric
@@ -45,6 +45,10 @@ class Sizes:
     etp: Numeric = 1.0
     routed_slowest: Numeric = 1.0
     routed_mean: Numeric = 1.0
+
+    def at(self, sequence: str | None) -> Sizes:
+        """The same rank over the tokens of another sequence: the axis of its length, or None for the workload's."""
+        return self if sequence is None else replace(self, full_sequence=self.axes[sequence])
 
     @property
     def sequence(self) -> Numeric:
@@ -95,4 +99,4 @@ class Sizes:
         return count * self.full_sequence if per_score else count
 
     def tensor_elements(self, tensor: Tensor) -> Numeric:
-        return self.elements(tensor.features, per_score=tensor.per_score)
+        return self.at(tensor.sequence).elements(tensor.features, per_score=tensor.per_score)

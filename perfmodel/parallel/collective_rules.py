@@ -53,6 +53,8 @@ class CollectiveUse:
         ``full``: the micro-batch's tokens of this context-parallel rank; ``sequence``: of all of them.
     context
         Kind of context parallelism that makes this collective; empty: every kind.
+    sequence
+        Axis of the tokens where they are not those of the workload (see :class:`~perfmodel.workload.graph.Operator`).
     name
         For people.
     """
@@ -70,6 +72,7 @@ class CollectiveUse:
     regather: bool = False
     tokens: str = "full"
     context: str = ""
+    sequence: str | None = None
     name: str = ""
 
 
@@ -92,7 +95,8 @@ def register_parallel_rule(kind: type[Operator]) -> Callable[[ParallelRule], Par
 def collective_use(block: Block, operator: Operator, tensor: str, **fields: Any) -> CollectiveUse:
     """One collective of an operator, with a name for people."""
     name = f"{block.name}.{operator.name} {fields['operation']}" + (" again" if fields.get("regather") else "")
-    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **fields)
+    known = {"sequence": operator.sequence} | fields
+    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **known)
 
 
 #: Kinds of context parallelism.
@@ -159,7 +163,9 @@ def _context_exchange(block: Block, operator: Operator, what: str, features: Ext
     return (make(phase="forward"), make(phase="backward"))
 
 
-def _context_gather(block: Block, operator: Operator, what: str, features: Extent) -> tuple[CollectiveUse, ...]:
+def _context_gather(
+    block: Block, operator: Attention | AttentionMatmul, what: str, features: Extent
+) -> tuple[CollectiveUse, ...]:
     """Queries stay, keys and values are gathered; backward gathers them again and reduce-scatters their gradients.
 
     Llama 3 (arXiv 2407.21783, section 3.3.2).
@@ -174,6 +180,7 @@ def _context_gather(block: Block, operator: Operator, what: str, features: Exten
         features=features,
         tokens="sequence",
         context=GATHERED,
+        sequence=operator.keys or operator.sequence,
     )
     return (
         make(phase="forward", operation="all-gather"),

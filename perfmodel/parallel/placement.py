@@ -247,7 +247,9 @@ def _sum_destination(block: Block, tensor: str) -> str:
 
 def _gathered_input(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:
     """Input of column-parallel matmuls: needed for all tokens; its gradient is a partial sum."""
-    make = functools.partial(collective_use, block, operator, tensor.name, group="tp", features=tensor.features)
+    make = functools.partial(
+        collective_use, block, operator, tensor.name, group="tp", features=tensor.features, sequence=tensor.sequence
+    )
     return [
         make(phase="forward", operation="all-gather", applies="sequence_parallel"),
         make(phase="backward", operation="all-reduce", applies="tensor_parallel_only"),
