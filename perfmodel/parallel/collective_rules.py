@@ -95,8 +95,8 @@ def register_parallel_rule(kind: type[Operator]) -> Callable[[ParallelRule], Par
 def collective_use(block: Block, operator: Operator, tensor: str, **fields: Any) -> CollectiveUse:
     """One collective of an operator, with a name for people."""
     name = f"{block.name}.{operator.name} {fields['operation']}" + (" again" if fields.get("regather") else "")
-    known = {"sequence": operator.sequence} | fields
-    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **known)
+    fields.setdefault("sequence", operator.sequence)
+    return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **fields)
 
 
 #: Kinds of context parallelism.
