@@ -23,7 +23,7 @@ from perfmodel.engine.problem import (
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.resolve import resolve
 from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
-from perfmodel.parallel.placement import infer_collectives
+from perfmodel.parallel.placement import infer_collectives, recurrences
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.strategy import plan_from_strategy
 from perfmodel.provenance import Sourced, Traced
@@ -114,6 +114,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         bf16_peak=_bf16_peak(resolved),
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
         routing=_routing(resolved),
+        recurrences=recurrences(graph),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
 

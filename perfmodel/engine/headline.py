@@ -196,6 +196,11 @@ def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[Ru
         cluster_devices=problem.machine.devices,
         requested_devices=requested_devices,
         experts=axes.get("experts", 0),
+        expert_ffn=axes.get("expert_ffn", 0),
+        shared_ffn=axes.get("shared_ffn", 0),
+        context=problem.context.kind,
+        balanced=problem.context.balanced,
+        recurrences=problem.recurrences,
     )
 
 

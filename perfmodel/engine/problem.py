@@ -129,6 +129,7 @@ class Problem:
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
     routing: Routing = Routing()
     context: ContextParallel = ContextParallel()
+    recurrences: tuple[str, ...] = ()  # operators along the sequence that context parallelism cannot cut
 
     @property
     def layers(self) -> int:

@@ -40,6 +40,7 @@ from perfmodel.workload.operators import (
     Operator,
     OperatorGraph,
     Product,
+    Scan,
     Storage,
     Tensor,
     Weight,
@@ -187,6 +188,17 @@ def infer_collectives(graph: OperatorGraph) -> tuple[CollectiveUse, ...]:
     under sequence parallelism are reduced once per step; they are below 1e-4 of the bytes and left out.
     """
     return tuple(use for block in graph.all_blocks() for use in _block_collectives(block))
+
+
+def recurrences(graph: OperatorGraph) -> tuple[str, ...]:
+    """Names of the operators that carry a state along the sequence and have no rule for context parallelism."""
+    found = (
+        operator.name
+        for block in graph.all_blocks()
+        for operator in block.operators
+        if isinstance(operator, Scan) and not any(kind in PARALLEL_RULES for kind in type(operator).__mro__)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _block_collectives(block: Block) -> list[CollectiveUse]:

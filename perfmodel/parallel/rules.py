@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.plan import Counts, Plan
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -52,6 +53,11 @@ class Question:
     cluster_devices: int
     requested_devices: Counts | int
     experts: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    context: str = GATHERED
+    balanced: bool = True
+    recurrences: tuple[str, ...] = ()
 
 
 def integer_rules(
@@ -68,6 +74,11 @@ def integer_rules(
     cluster_devices: int,
     requested_devices: Counts | int,
     experts: int = 0,
+    expert_ffn: int = 0,
+    shared_ffn: int = 0,
+    context: str = GATHERED,
+    balanced: bool = True,
+    recurrences: tuple[str, ...] = (),
 ) -> tuple[RuleOutcome, ...]:
     """Apply every rule to every plan.
 
@@ -81,8 +92,12 @@ def integer_rules(
         Tokens per sequence and sequences per step.
     cluster_devices, requested_devices
         Devices that exist, and that the question asks to use (a column where plans differ).
-    experts
-        Routed experts of a layer; 0 for a dense model.
+    experts, expert_ffn, shared_ffn
+        Routed experts of a layer, columns of one, and columns of the shared experts; 0 for a dense model.
+    context, balanced
+        Kind of context parallelism, and whether every rank has an early and a late slice of the sequence.
+    recurrences
+        Operators that run along the sequence and that context parallelism cannot cut.
 
     Returns
     -------
@@ -92,7 +107,8 @@ def integer_rules(
     question = Question(
         layers=layers, heads=heads, kv_heads=kv_heads, ffn=ffn, vocabulary=vocabulary, hidden=hidden,
         sequence_length=sequence_length, global_batch=global_batch, cluster_devices=cluster_devices,
-        requested_devices=requested_devices, experts=experts,
+        requested_devices=requested_devices, experts=experts, expert_ffn=expert_ffn, shared_ffn=shared_ffn,
+        context=context, balanced=balanced, recurrences=recurrences,
     )  # fmt: skip
     return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
 
@@ -166,7 +182,12 @@ def _devices(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 
 def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     tp = plan.tp
-    for size, what in ((question.heads, "attention heads"), (question.ffn, "feed-forward columns")):
+    sizes = (
+        (question.heads, "attention heads"),
+        (question.ffn, "feed-forward columns"),
+        (question.shared_ffn, "columns of the shared experts"),
+    )
+    for size, what in sizes:
         yield RuleOutcome(
             f"tp divides {what}",
             _not_divisible(size, tp),
@@ -273,12 +294,13 @@ def _batch(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     length = question.sequence_length
     # Causal work is balanced by giving every rank one early and one late slice (Llama 3, section 3.3.2).
-    slices = 2 * plan.cp
+    paired = question.balanced and question.context != EXCHANGED
+    slices, words = (2 * plan.cp, "2*cp") if paired else (plan.cp, "cp")
     yield RuleOutcome(
         "cp divides sequence",
         (plan.cp > 1) & _not_divisible(length, slices),
         lambda row: (
-            f"context parallelism cuts the {length} tokens into 2*cp = {slices[row]} slices, which does not divide"
+            f"context parallelism cuts the {length} tokens into {words} = {slices[row]} slices, which does not divide"
         ),
     )
     shards = plan.cp * plan.tp
@@ -286,6 +308,65 @@ def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
         "sequence parallel divides sequence",
         (plan.sequence_parallel > 0) & _not_divisible(length, shards),
         lambda row: f"sequence parallelism needs the {length} tokens to be a multiple of cp*tp = {shards[row]}",
+    )
+
+
+def _context(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    named = ", ".join(question.recurrences)
+    yield RuleOutcome(
+        "cp needs attention",
+        (plan.cp > 1) & bool(question.recurrences),
+        lambda row: (
+            f"cp = {plan.cp[row]} cuts the sequence, and {named} runs along it: context parallelism has no rule for "
+            "recurrences; use cp = 1"
+        ),
+    )
+    if question.context != EXCHANGED:
+        return
+    ranks, heads, kv_heads = plan.tp * plan.cp, question.heads, question.kv_heads
+    yield RuleOutcome(
+        "tp*cp divides heads",
+        (plan.cp > 1) & _not_divisible(heads, ranks),
+        lambda row: (
+            f"context parallelism by all-to-all gives every rank whole heads: tp*cp = {plan.tp[row]}*{plan.cp[row]} = "
+            f"{ranks[row]} does not divide the {heads} attention heads{nearest_divisors(heads, int(ranks[row]))}"
+        ),
+    )
+    yield RuleOutcome(
+        "tp*cp fits key-value heads",
+        (plan.cp > 1) & _not_divisible(kv_heads, ranks) & (np.mod(ranks, max(kv_heads, 1)) != 0),
+        lambda row: (
+            f"context parallelism by all-to-all gives every rank whole heads: tp*cp = {plan.tp[row]}*{plan.cp[row]} = "
+            f"{ranks[row]} neither divides the {kv_heads} key-value heads nor is a multiple of them"
+        ),
+    )
+
+
+def _experts(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    experts, columns = question.experts, question.expert_ffn
+    yield RuleOutcome(
+        "ep divides experts",
+        (experts > 0) & _not_divisible(experts, plan.ep),
+        lambda row: (
+            f"ep = {plan.ep[row]} does not divide the {experts} experts{nearest_divisors(experts, int(plan.ep[row]))}"
+        ),
+    )
+    yield RuleOutcome(
+        "etp divides columns of an expert",
+        (experts > 0) & _not_divisible(columns, plan.etp),
+        lambda row: (
+            f"etp = {plan.etp[row]} does not divide the {columns} columns of an expert"
+            f"{nearest_divisors(columns, int(plan.etp[row]))}"
+        ),
+    )
+    ranks, shard = plan.ep * plan.etp, plan.tp * plan.cp * plan.dp_shard
+    yield RuleOutcome(
+        "experts divide the shard",
+        (plan.dp_replicate > 1) & _not_divisible(shard, ranks) & ~_not_divisible(plan.tp * plan.cp * plan.dp, ranks),
+        lambda row: (
+            f"ep*etp = {ranks[row]} does not divide tp*cp*dp_shard = {shard[row]}: experts would lie across the "
+            f"dp_replicate = {plan.dp_replicate[row]} replicas of hybrid sharding"
+        ),
     )
 
 
@@ -315,5 +396,5 @@ def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 
 
 _RULES: tuple[Callable[[Plan, Question], Iterator[RuleOutcome]], ...] = (
-    _positive, _devices, _tensor, _pipeline, _batch, _sequence, _sharding,
+    _positive, _devices, _tensor, _pipeline, _batch, _sequence, _context, _experts, _sharding,
 )  # fmt: skip

@@ -56,6 +56,38 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": "bf16-mixed",
         "strategy": {"tp": 2, "cp": 2, "sequence_parallel": True, "zero": 3, "recompute": "full"},
     },
+    # Experts over ranks and over columns, with a pipeline.
+    "mixtral": {
+        "model": "mixtral-8x7b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 256},
+        "numerics": "bf16-mixed",
+        "strategy": {
+            "tp": 2,
+            "pp": 2,
+            "ep": 4,
+            "etp": 2,
+            "sequence_parallel": True,
+            "zero": 1,
+            "recompute": "selective",
+            "pipeline": {"virtual_stages": 2},
+        },
+    },
+    # Experts across nodes, all parameters sharded, keys and values in a ring, skewed routing.
+    "qwen3-30b-sharded": {
+        "model": "qwen3-30b-a3b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
+        "workload": {
+            "kind": "training",
+            "sequence_length": 8192,
+            "global_batch": 64,
+            "routing": {"balance": "skewed"},
+        },
+        "numerics": "bf16-mixed",
+        "strategy": {"cp": 2, "ep": 16, "zero": 3, "recompute": "full", "context_parallel": "ring"},
+    },
 }
 
 
