@@ -37,6 +37,7 @@ def validate(
     from perfmodel.study.validation.csv_lines import csv_lines
     from perfmodel.study.validation.kinds import known_kind
     from perfmodel.study.validation.kinds import validate as predict
+    from perfmodel.study.validation.ranking import ranking
     from perfmodel.study.validation.scoring import summarise
 
     check_targets(output, inputs=[str(table)] if table is not None else [])
@@ -45,6 +46,8 @@ def validate(
         write_answer(csv_lines(lines), output)
         return
     document = summarise(kind, lines, known_kind(kind).main)
+    if kind == "training":
+        document["layouts"] = ranking([line for line in lines if line.quantity == known_kind(kind).main])
     if output_format is OutputFormat.JSON:
         write_answer(json.dumps(document, indent=2), output)
         return

@@ -25,6 +25,7 @@ def render_validation(document: Mapping[str, Any], lines: Sequence[Line]) -> str
     parts = [
         f"Validation of {document['kind']}: predicted over measured",
         _aligned([_HEADER, ("all", *_cells(document)), *_groups(document["by"])]),
+        _layouts(document.get("layouts")),
         _misses(lines),
         _refusals(document["not_ok"]),
     ]
@@ -49,6 +50,18 @@ def _cells(scores: Mapping[str, Any]) -> tuple[str, ...]:
         str(scores["rows"]), str(scores["ok"]), percent("mape"), percent("median_ape"), percent("p90_ape"),
         percent("bias", "+"), percent("within_10pct"), percent("coverage_80"),
     )  # fmt: skip
+
+
+def _layouts(found: Mapping[str, Any] | None) -> str:
+    if not found or not found["groups"]:
+        return ""
+    header = ("choice of layout", "device", "devices", "layouts", "regret", "rank correlation")
+    rows = [
+        (one["model"], one["gpu"], one["devices"], str(one["layouts"]), f"{100 * one['regret']:.1f} %",
+         "" if one["spearman"] is None else f"{one['spearman']:.2f}")
+        for one in found["groups"]
+    ]  # fmt: skip
+    return _aligned([header, *rows])
 
 
 def _misses(lines: Sequence[Line]) -> str:

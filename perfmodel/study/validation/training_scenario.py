@@ -13,6 +13,7 @@ from typing import Any
 
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.hardware import ClusterSpec
+from perfmodel.specs.model import ModelSpec
 from perfmodel.specs.software import SoftwareSpec
 from perfmodel.specs.vocabulary import DeviceEntry, FrameworkPhrase, VocabularySpec, first_match
 from perfmodel.study.validation.lines import Row
@@ -150,7 +151,7 @@ class RowReader:
     def _model(self, row: Row, framework: FrameworkPhrase) -> dict[str, Any]:
         known = first_match(self.vocabulary.models, row.get("model", ""), row)
         if known is not None:
-            return {"extends": known.model, "name": known.model, "layers": needed(row, "layers"), "facts": {}}
+            return self._known_model(known.model, needed(row, "layers"))
         gated = bool(needed(row, "gated_mlp"))
         model: dict[str, Any] = {
             "kind": "model",
@@ -177,6 +178,15 @@ class RowReader:
             activation = "silu" if gated else "gelu"
             model["mlp"] = {"hidden": needed(row, "ffn_hidden"), "gated": gated, "activation": activation}
         return model
+
+    def _known_model(self, name: str, layers: int) -> dict[str, Any]:
+        """A model of the catalogue; cut to fewer layers it keeps its share of dense ones, at least one."""
+        said: dict[str, Any] = {"extends": name, "name": name, "layers": layers, "facts": {}}
+        whole_model: ModelSpec = self.catalogue.load("model", name)
+        if whole_model.moe is not None and whole_model.moe.dense_layers and layers < whole_model.layers:
+            share = round(whole_model.moe.dense_layers * layers / whole_model.layers)
+            said["moe"] = {"dense_layers": max(share, 1)}
+        return said
 
     # -- strategy --------------------------------------------------------------------------------------
 
