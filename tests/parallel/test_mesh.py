@@ -175,7 +175,7 @@ def stage_groups(sizes: dict[str, int], order: tuple[str, ...], size: int, dista
 
 @settings(max_examples=150)
 @given(
-    st.fixed_dictionaries({axis: power_of_two for axis in AXES}), orders, st.sampled_from([1, 2, 4]),
+    st.fixed_dictionaries(dict.fromkeys(AXES, power_of_two)), orders, st.sampled_from([1, 2, 4]),
     st.sampled_from([1, 2, 4, 8, 16]), st.sampled_from(["etp", "ep", "edp"]), st.sampled_from([4, 8]),
 )  # fmt: skip
 def test_groups_of_experts_are_those_of_the_enumeration(sizes, order, etp, ep, axis, node):
