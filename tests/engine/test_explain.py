@@ -27,6 +27,8 @@ FORMULA_CONSTANTS = {
     1.5: "exponent",
     2.5: "attention backward: five matmuls against two; elements of dropout",
     0.95: "usable part of a cache",
+    0.15: "growth of the steps of an all-to-all per rank",
+    0.22: "growth of the load of the busiest rank under skewed routing",
     1e6: "tokens per million",
     86400.0: "seconds per day",
     3600.0: "seconds per hour",

@@ -11,6 +11,8 @@ from perfmodel.errors import UsageError
 from perfmodel.parallel.mesh import (
     DEFAULT_ORDER,
     LLAMA3_ORDER,
+    expert_members,
+    expert_sizes,
     flattened_members,
     group_strides,
     mesh_sizes,
@@ -159,3 +161,41 @@ def test_larger_domains_never_spread_a_group_more(size, stride, node, factor):
     assert 1 <= members[0][0] <= members[1][0] <= members[2][0] == size
     product = np.prod([one[0] for one in tier_domains(members)])
     assert product >= size
+
+
+def stage_groups(sizes: dict[str, int], order: tuple[str, ...], size: int, distance: int) -> list[list[int]]:
+    """Groups of ``size`` ranks, ``distance`` apart among the ranks of each pipeline stage."""
+    groups: list[list[int]] = []
+    for ranks in enumerate_groups(sizes, order, tuple(axis for axis in order if axis != "pp")):
+        stage = np.sort(ranks)
+        starts = [at for at in range(len(stage)) if (at // distance) % size == 0]
+        groups += [[int(stage[start + member * distance]) for member in range(size)] for start in starts]
+    return groups
+
+
+@settings(max_examples=150)
+@given(
+    st.fixed_dictionaries(dict.fromkeys(AXES, power_of_two)), orders, st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 2, 4, 8, 16]), st.sampled_from(["etp", "ep", "edp"]), st.sampled_from([4, 8]),
+)  # fmt: skip
+def test_groups_of_experts_are_those_of_the_enumeration(sizes, order, etp, ep, axis, node):
+    ranks = sizes["tp"] * sizes["cp"] * sizes["dp"]
+    assume(ranks % (etp * ep) == 0)
+    plan = Plan.from_columns({"tp": sizes["tp"], "cp": sizes["cp"], "dp_shard": sizes["dp"], "pp": sizes["pp"],
+                              "ep": ep, "etp": etp})  # fmt: skip
+    size = int(expert_sizes(plan)[axis][0])
+    distance = {"etp": 1, "ep": etp, "edp": etp * ep}[axis]
+    found = stage_groups(sizes, tuple(order), size, distance)
+    assert all(len(set(group)) == size for group in found)
+    worst = max(len({rank // node for rank in group}) for group in found)
+    members = expert_members(
+        np.array([size]), np.array([distance]), columns(sizes), [node, 10**9], order, ranks * sizes["pp"]
+    )
+    assert members[0][0] == -(-size // worst)
+    assert members[-1][0] == size
+
+
+def test_the_mesh_of_the_experts_has_the_ranks_of_the_dense_one():
+    plan = Plan.from_columns({"tp": 2, "cp": 2, "dp_shard": 8, "pp": 4, "ep": [1, 4, 16], "etp": [1, 2, 2]})
+    sizes = expert_sizes(plan)
+    assert (sizes["etp"] * sizes["ep"] * sizes["edp"]).tolist() == [32, 32, 32]
