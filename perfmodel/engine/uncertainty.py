@@ -11,6 +11,7 @@ from perfmodel.engine.build import Question
 from perfmodel.engine.columns import evaluate_columns
 from perfmodel.engine.rows import amount
 from perfmodel.equations import uncertainty
+from perfmodel.workload.operators import EXPERTS
 
 #: Standard normal quantile of 90 %: the bounds p10 and p90 of an 80 % interval.
 NORMAL_QUANTILE_90 = 1.2815515655446004
@@ -57,6 +58,9 @@ def intervals(
     spread = input_deviations(question, (_TIME, _ENERGY, _MONEY))
     inputs = {key: operand(value, f"deviation of {key} from the ranges of the inputs") for key, value in spread.items()}
     residual = operand(float(machine.relative_error or 0.0), f"residual of step times, {machine.confidence}")
+    if EXPERTS in question.problem.graph.axes:
+        experts = operand(float(machine.experts_error or 0.0), "residual of models with experts")
+        residual = uncertainty.combined_deviation(residual, experts)
     time = uncertainty.combined_deviation(residual, inputs[_TIME])
     power = uncertainty.combined_deviation(operand(POWER_DEVIATION, "residual of power"), inputs[_ENERGY])
     energy = uncertainty.combined_deviation(time, power)

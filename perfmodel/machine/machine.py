@@ -190,6 +190,7 @@ class Machine:
     reliability: ReliabilityParameters
     confidence: str = "assumed"  # calibrated | transferred | assumed
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
+    experts_error: Numeric | None = None  # the same, added for a model with routed experts
     provenance: Mapping[str, Sourced] = field(default_factory=dict)
     derived: Mapping[str, tuple[Factor, ...]] = field(default_factory=dict)
 

@@ -211,6 +211,7 @@ def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         "step": _step(software, ledger),
         "confidence": confidence,
         "relative_error": ledger.take("relative_error", relative_error),
+        "experts_error": ledger.take("experts_error", levels.efficiency_class.relative_error.experts),
     }
 
 
@@ -244,7 +245,7 @@ def _confidence(levels: Levels) -> tuple[str, Sourced]:
     if levels.software.kernel_model == "roofline":
         return "assumed", errors.assumed
     if measured and known_to_stack:
-        return "calibrated", errors.calibrated
+        return "calibrated", levels.software.relative_error or errors.calibrated
     if measured or levels.efficiency_class.members:
         return "transferred", errors.transferred
     return "assumed", errors.assumed

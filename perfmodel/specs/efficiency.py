@@ -149,12 +149,16 @@ class ClassPowerSpec(SpecModel):
 
 
 class RelativeErrorSpec(SpecModel):
-    """Relative standard deviation of a step time, by how well device and stack are known."""
+    """Relative standard deviation of a step time, by how well device and stack are known.
+
+    ``experts`` is added in quadrature for a model with routed experts.
+    """
 
     provenance: Provenance | None = None
     calibrated: RatioField
     transferred: RatioField
     assumed: RatioField
+    experts: RatioField
 
 
 class ClassInterconnect(InterconnectEfficiency):

@@ -93,6 +93,9 @@ class DefaultsSpec(SpecModel):
 class SoftwareSpec(FileSpec):
     """A training or serving stack: behaviour, recompute policies, defaults and efficiency overrides.
 
+    ``relative_error`` is the relative standard deviation of its step times on the accelerators that it was calibrated
+    on, from the residuals of its own validation; absent: that of the class of the device.
+
     ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
     behaviour; ``recompute_policies`` maps a name to patterns of operator names (as in a shell);
     ``recipes`` are the numerics that it can run. ``expert_dispatcher``: ``flat`` sends every copy of a token to
@@ -111,3 +114,4 @@ class SoftwareSpec(FileSpec):
     recipes: tuple[str, ...] = ()
     calibrated_on: tuple[str, ...] = ()
     efficiency: Mapping[str, StackEfficiency] = Field(default_factory=dict)
+    relative_error: RatioField | None = None
