@@ -14,11 +14,14 @@ from pydantic import ValidationError
 from perfmodel.errors import SpecError, nearest
 from perfmodel.specs import hf_import_blocks as blocks
 from perfmodel.specs.hf_import_families import FAMILIES, SYNONYMS, Family
+from perfmodel.specs.hf_import_mixers import image_positions
 from perfmodel.specs.hf_import_reader import ConfigReader
 from perfmodel.specs.model import EmbeddingSpec, MlpSpec, ModelSpec, NormSpec
 
 #: A configuration is a few kilobytes; anything much larger is another file.
 _MAXIMUM_BYTES = 16 * 2**20
+#: Buckets of distances where a T5 configuration is silent.
+_BUCKETS = 32
 _DROPOUT_KEYS = (
     "attn_pdrop",
     "resid_pdrop",
@@ -43,8 +46,7 @@ def import_hugging_face(config: Mapping[str, Any] | str | PathLike[str], name: s
     Returns
     -------
     ModelSpec
-        Of the text model: vision and audio towers are left out. Mixture-of-experts, latent attention and
-        state-space blocks are filled in as facts; whether a graph can be built is the builder's decision.
+        Of the text model: vision and audio towers beside it are left out.
 
     Raises
     ------
@@ -117,7 +119,8 @@ def _import(config: Mapping[str, Any], where: str, name: str) -> ModelSpec:
                 "provenance": {"source": "user", "basis": "user"},
                 "layers": reader.require("layers"),
                 "hidden": reader.require("hidden"),
-                "vocabulary": reader.require("vocabulary"),
+                # Images have no vocabulary.
+                "vocabulary": 0 if model_type == "vit" else reader.require("vocabulary"),
                 "context": reader.find("context"),
                 "dropout": any(_positive(flat.get(key)) for key in _DROPOUT_KEYS),
                 **_dense_parts(reader, family, model_type),
@@ -158,12 +161,12 @@ def _mlp_width(reader: ConfigReader, family: Family) -> int:
 
 def _dense_parts(reader: ConfigReader, family: Family, model_type: str) -> dict[str, Any]:
     parallel, norms = _block_layout(reader, family, model_type)
-    width = _mlp_width(reader, family)
-    activation, gated = blocks.activation(reader, family)
-    mlp_bias = reader.switch(("mlp_bias", "use_bias", "bias"), default=family.mlp_bias)
-    rows = None
-    if family.positions == "learned":
-        rows = reader.require("context") + family.position_offset
+    mlp = None
+    if family.mlp:
+        activation, gated = blocks.activation(reader, family)
+        mlp_bias = reader.switch(("mlp_bias", "use_bias", "bias"), default=family.mlp_bias)
+        mlp = MlpSpec(hidden=_mlp_width(reader, family), gated=gated, activation=activation, bias=mlp_bias)
+    rows = _position_rows(reader, family, model_type)
     alibi = model_type == "falcon" and reader.switch(("alibi",), default=False)
     positions = "alibi" if alibi else family.positions
     norm = NormSpec(
@@ -171,7 +174,7 @@ def _dense_parts(reader: ConfigReader, family: Family, model_type: str) -> dict[
         bias=family.norm_bias,
         per_layer=norms,
         embedding=family.embedding_norm,
-        final=reader.switch(("do_layer_norm_before",), default=True),
+        final=reader.switch(("do_layer_norm_before",), default=family.final_norm),
     )
     embedding = EmbeddingSpec(
         tied=reader.switch(("tie_word_embeddings",), default=family.tied),
@@ -182,11 +185,20 @@ def _dense_parts(reader: ConfigReader, family: Family, model_type: str) -> dict[
     return {
         "family": family.family,
         "attention": blocks.attention(reader, family, model_type),
-        "mlp": MlpSpec(hidden=width, gated=gated, activation=activation, bias=mlp_bias),
+        "mlp": mlp,
         "norm": norm,
         "embedding": embedding,
         "parallel_blocks": parallel,
     }
+
+
+def _position_rows(reader: ConfigReader, family: Family, model_type: str) -> int | None:
+    """Rows of a learned table of positions, or buckets of distances."""
+    if family.positions == "bucketed":
+        return reader.number("relative_attention_num_buckets") or _BUCKETS
+    if family.positions != "learned":
+        return None
+    return image_positions(reader) if model_type == "vit" else reader.require("context") + family.position_offset
 
 
 def _block_layout(reader: ConfigReader, family: Family, model_type: str) -> tuple[bool, int]:

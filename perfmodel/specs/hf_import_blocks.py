@@ -1,27 +1,24 @@
-"""The blocks of an imported model: attention and its windows, experts, latent attention, state space, encoder."""
+"""The blocks of an imported model: attention and its windows, experts, latent and sparse attention."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from perfmodel.errors import SpecError, nearest
 from perfmodel.specs.hf_import_families import ACTIVATIONS, Family
+from perfmodel.specs.hf_import_mixers import encoder, layer_pattern, shortest_period, state_space
 from perfmodel.specs.hf_import_reader import ConfigReader
 from perfmodel.specs.model import (
     MAXIMUM_LAYERS,
     Activation,
     AttentionSpec,
     BiasKind,
-    EncoderSpec,
     MlaSpec,
     MoeSpec,
     SparseAttentionSpec,
-    SsmSpec,
 )
 
 LayerKind = Literal["sliding", "full"]
-#: One kind or one letter per layer.
-Layers = TypeVar("Layers", tuple[LayerKind, ...], str)
 
 
 def activation(reader: ConfigReader, family: Family) -> tuple[Activation, bool]:
@@ -42,8 +39,10 @@ def activation(reader: ConfigReader, family: Family) -> tuple[Activation, bool]:
     return ACTIVATIONS[stated], gated
 
 
-def attention(reader: ConfigReader, family: Family, model_type: str) -> AttentionSpec:
-    """Heads, biases and windows."""
+def attention(reader: ConfigReader, family: Family, model_type: str) -> AttentionSpec | None:
+    """Heads, biases and windows; None for a family without attention."""
+    if not family.attention:
+        return None
     heads = reader.require("heads")
     kv_heads, full_kv_heads = _kv_heads(reader, model_type, heads)
     head_dim = reader.find("head_dim") or _even_head(reader, heads)
@@ -90,9 +89,9 @@ def _kv_heads(reader: ConfigReader, model_type: str, heads: int) -> tuple[int, i
 
 
 def _bias(reader: ConfigReader, family: Family, model_type: str) -> BiasKind:
-    if family.bias == "qkv":
-        return "qkv"
-    keys = ("bias",) if model_type == "falcon" else ("attention_bias", "use_bias")
+    if family.bias in ("qkv", "all_but_key"):
+        return family.bias
+    keys = ("bias",) if model_type == "falcon" else ("attention_bias", "use_bias", "qkv_bias")
     return family.bias_when_set if reader.switch(keys, default=family.bias == "all") else "none"
 
 
@@ -136,21 +135,15 @@ def _window_pattern(reader: ConfigReader, family: Family) -> tuple[LayerKind, ..
     return family.window_pattern
 
 
-def shortest_period(pattern: Layers) -> Layers:
-    """The shortest prefix that, repeated and cut, gives the pattern."""
-    periods = range(1, len(pattern) + 1)
-    return pattern[: next((period for period in periods if pattern[period:] == pattern[: len(pattern) - period]), 0)]
-
-
 def optional_blocks(reader: ConfigReader, model_type: str) -> dict[str, Any]:
     """The fields of a model that are not dense decoder: None where the configuration has no such block."""
     return {
         "moe": _experts(reader, model_type),
         "mla": _latent_attention(reader),
         "sparse_attention": _sparse_attention(reader),
-        "ssm": _state_space(reader),
-        "layer_pattern": _layer_pattern(reader),
-        "encoder": _encoder(reader, model_type),
+        "ssm": state_space(reader, model_type),
+        "layer_pattern": layer_pattern(reader, model_type),
+        "encoder": encoder(reader, model_type),
     }
 
 
@@ -212,6 +205,9 @@ def _expert_layers(reader: ConfigReader) -> tuple[int, int, int]:
         dense = len(alone)
         if sorted(alone) != list(range(dense)):
             raise SpecError(f"{reader.where}: mlp_only_layers: only leading dense layers have a field, got {alone}")
+    period = reader.number("expert_layer_period")
+    if period is not None:
+        return dense, max(period, 1), reader.number("expert_layer_offset") or 0
     step = reader.number("interleave_moe_layer_step") or reader.number("decoder_sparse_step") or 1
     return dense, step, step - 1
 
@@ -239,47 +235,3 @@ def _sparse_attention(reader: ConfigReader) -> SparseAttentionSpec | None:
     if heads is None or dim is None or top_k is None:
         return None
     return SparseAttentionSpec(indexer_heads=heads, indexer_dim=dim, top_k=top_k)
-
-
-def _state_space(reader: ConfigReader) -> SsmSpec | None:
-    state = reader.number("ssm_state_size")
-    if state is not None:
-        return SsmSpec(
-            kind="mamba2",
-            state=state,
-            heads=reader.number("mamba_num_heads"),
-            head_dim=reader.number("mamba_head_dim"),
-            groups=reader.number("n_groups"),
-            convolution=reader.number("conv_kernel"),
-            chunk=reader.number("chunk_size"),
-        )
-    key_dim = reader.number("linear_key_head_dim")
-    if key_dim is None:
-        return None
-    return SsmSpec(
-        kind="gated_delta", state=key_dim, heads=reader.number("linear_num_key_heads"),
-        value_heads=reader.number("linear_num_value_heads"), head_dim=reader.number("linear_value_head_dim"),
-        convolution=reader.number("linear_conv_kernel_dim"),
-    )  # fmt: skip
-
-
-def _layer_pattern(reader: ConfigReader) -> str | None:
-    """One letter per layer, where layers have different mixers."""
-    pattern = reader.config.get("hybrid_override_pattern")
-    if isinstance(pattern, str):
-        return pattern
-    types = reader.sequence("layer_types")
-    if types is not None and "linear_attention" in types:
-        letters = "".join("L" if one == "linear_attention" else "*" for one in types)
-        return shortest_period(letters)
-    every = min(reader.number("full_attention_interval") or 0, MAXIMUM_LAYERS)
-    return "L" * (every - 1) + "*" if every else None
-
-
-def _encoder(reader: ConfigReader, model_type: str) -> EncoderSpec | None:
-    if model_type != "t5":
-        return None
-    layers = reader.number("num_layers")
-    if layers is None:
-        raise SpecError(f"{reader.where}: the key num_layers is missing; it gives the layers of the encoder")
-    return EncoderSpec(kind="decoder_cross", layers=layers)

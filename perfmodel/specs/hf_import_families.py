@@ -13,14 +13,21 @@ from perfmodel.specs.model import Activation, BiasKind, Positions
 
 #: Canonical field -> keys that configurations use for it, first match wins.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers", "num_layers"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers", "decoder_layers", "num_layers"),
     "hidden": ("hidden_size", "n_embd", "d_model", "n_embed"),
     "vocabulary": ("vocab_size", "padded_vocab_size"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "n_head_kv"),
     "head_dim": ("head_dim", "attention_head_dim", "d_kv"),
-    "mlp": ("intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "n_inner"),
-    "context": ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length"),
+    "mlp": ("intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "n_inner", "decoder_ffn_dim"),
+    "context": (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "n_ctx",
+        "seq_length",
+        "max_target_positions",
+    ),
     "experts": ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts"),
     "experts_per_token": ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_top_k"),
     "activation": ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "dense_act_fn"),
@@ -52,6 +59,10 @@ class Family:
         Extra rows of a learned position table (OPT: 2).
     dense_mlp
         Key of the dense MLP width where ``intermediate_size`` is that of an expert (Llama 4).
+    attention, mlp
+        Whether layers have these at all (Mamba has neither).
+    final_norm
+        A norm before the head.
     """
 
     family: str = "decoder"
@@ -75,6 +86,9 @@ class Family:
     window_pattern: tuple[Literal["sliding", "full"], ...] | None = None
     sinks: bool = False
     dense_mlp: str | None = None
+    attention: bool = True
+    mlp: bool = True
+    final_norm: bool = True
 
 
 _LLAMA = Family()
@@ -83,6 +97,7 @@ _QWEN2 = Family(bias="qkv", window=False)
 _QWEN3 = Family(query_key_norm="head", window=False)
 _GEMMA = Family(activation="gelu", tied=True)
 _GEMMA3 = replace(_GEMMA, norms=4, query_key_norm="head", window_pattern=("sliding",) * 5 + ("full",))
+_MAMBA = Family(family="mamba", norms=1, positions="none", tied=True, attention=False, mlp=False)
 _LLAMA4 = replace(_LLAMA, dense_mlp="intermediate_size_mlp")
 
 FAMILIES: dict[str, Family] = {
@@ -127,5 +142,15 @@ FAMILIES: dict[str, Family] = {
     "kimi_k2": _LLAMA,
     "glm4_moe": replace(_LLAMA, bias_when_set="qkv"),
     "mimo_v2_flash": _LLAMA,
-    "t5": Family(family="encoder-decoder", gated=False, activation="relu", positions="none", tied=True),
+    "deepseek": _LLAMA,
+    "glm_moe_dsa": _LLAMA,
+    "minimax_text_01": _LLAMA,
+    "mamba": _MAMBA,
+    "falcon_mamba": _MAMBA,
+    "mamba2": replace(_MAMBA, tied=False),
+    "jamba": Family(family="hybrid", positions="none"),
+    "t5": Family(family="encoder-decoder", gated=False, activation="relu", positions="bucketed", tied=True),
+    "whisper": replace(_GPT, family="encoder-decoder", bias="all_but_key", positions="learned", tied=True),
+    "bert": replace(_GPT, family="encoder", positions="learned", tied=True, embedding_norm=True, final_norm=False),
+    "vit": replace(_GPT, family="encoder", positions="learned", tied=True),
 }

@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 
 from perfmodel.errors import PerfmodelError, SpecError
 from perfmodel.specs.hf_import import import_hugging_face
-from perfmodel.specs.hf_import_blocks import shortest_period
 from perfmodel.specs.hf_import_families import FAMILIES
+from perfmodel.specs.hf_import_mixers import shortest_period
 from perfmodel.specs.model import ModelSpec
 from perfmodel.specs.model_yaml import write_model_yaml
 from perfmodel.workload import build_graph
@@ -96,6 +96,63 @@ DENSE: dict[str, tuple[dict[str, object], int]] = {
         6857302016,
     ),
 }  # fmt: skip
+
+
+OTHERS: dict[str, tuple[dict[str, object], int]] = {
+    "mamba-2.8b": (
+        {"model_type": "mamba", "hidden_size": 2560, "state_size": 16, "num_hidden_layers": 64, "expand": 2,
+         "conv_kernel": 4, "time_step_rank": "auto", "vocab_size": 50280},
+        2768345600,
+    ),
+    "falcon-mamba-7b": (
+        {"model_type": "falcon_mamba", "hidden_size": 4096, "state_size": 16, "num_hidden_layers": 64, "expand": 2,
+         "conv_kernel": 4, "time_step_rank": 256, "vocab_size": 65024, "tie_word_embeddings": False},
+        7272665088,
+    ),
+    "jamba-v0.1": (
+        {"model_type": "jamba", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 65536, "attn_layer_period": 8,
+         "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 16,
+         "num_experts_per_tok": 2, "mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 256},
+        51570323328,
+    ),
+    "deepseek-moe-16b": (
+        {"model_type": "deepseek", "hidden_size": 2048, "intermediate_size": 10944, "moe_intermediate_size": 1408,
+         "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 102400,
+         "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1},
+        16375728128,
+    ),
+    "t5-small": (
+        {"model_type": "t5", "d_model": 512, "d_ff": 2048, "d_kv": 64, "num_heads": 8, "num_layers": 6,
+         "vocab_size": 32128},
+        60506624,
+    ),
+    "whisper-large-v3": (
+        {"model_type": "whisper", "d_model": 1280, "encoder_layers": 32, "decoder_layers": 32,
+         "encoder_attention_heads": 20, "decoder_attention_heads": 20, "decoder_ffn_dim": 5120, "num_mel_bins": 128,
+         "max_source_positions": 1500, "max_target_positions": 448, "vocab_size": 51866, "num_hidden_layers": 32},
+        1543490560,
+    ),
+    "bert-base": (
+        {"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+         "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522},
+        109482240,
+    ),
+    "vit-l-16": (
+        {"model_type": "vit", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "intermediate_size": 4096, "image_size": 224, "patch_size": 16, "num_channels": 3,
+         "id2label": {str(label): str(label) for label in range(1000)}},
+        304326632,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_give_the_published_parameters(name):
+    config, published = OTHERS[name]
+    graph = build_graph(import_hugging_face(config, name))
+    graph.validate()
+    assert graph.parameter_count() == published
 
 
 @pytest.mark.parametrize("name", DENSE)

@@ -132,7 +132,8 @@ def _mamba1(asm: Assembler, model: ModelSpec, source: str) -> str:
         selected = asm.norm("mixer.select_norm", selected, selection, model.norm)
     low_rank = asm.tensor("mixer.step_latent", STEP, part_of=selected)
     vectors = asm.tensor("mixer.vectors", STATE * 2, part_of=selected)
-    step = asm.matmul("mixer.step", low_rank, STEP, INNER, bias=INNER)
+    # The vectors pass beside it: with sequence parallelism they are gathered with the step.
+    step = asm.matmul("mixer.step", low_rank, STEP, INNER, bias=INNER, also=(vectors,))
     weights = {"decay": (STATE, INNER), "skip": (SCALAR, INNER)}
     scanned = _scan(asm, model, ScanKind.SELECTIVE, (signal, step, vectors), INNER, weights)
     return asm.matmul("mixer.output", _gate(asm, scanned, gate, INNER, None), INNER, HIDDEN)
