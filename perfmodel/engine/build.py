@@ -21,6 +21,7 @@ from perfmodel.engine.problem import (
     trace_axes,
 )
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
+from perfmodel.machine.machine import Machine
 from perfmodel.machine.resolve import resolve
 from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.parallel.placement import infer_collectives, recurrences
@@ -80,19 +81,10 @@ def build_question(resolved: ResolvedScenario) -> Question:
         [{"name": one.name, **one.options} for one in scenario.transforms],
     )
     workload, pricing, site = _workload(resolved), scenario.pricing, scenario.site
+    context = scenario.strategy.context_parallel
     if not workload.training:
         graph = without_loss(graph)
-    machine = resolve(
-        resolved.cluster,
-        resolved.accelerator,
-        resolved.interconnects,
-        resolved.efficiency_class,
-        resolved.software,
-        resolved.numerics,
-        scenario.site,
-        scenario.pricing,
-        scenario.reliability,
-    )
+    machine = _machine(resolved)
     utilisation = 1.0 if pricing is None or pricing.utilisation is None else pricing.utilisation.value
     problem = Problem(
         graph=graph,
@@ -100,10 +92,8 @@ def build_question(resolved: ResolvedScenario) -> Question:
         formats=_formats(resolved),
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
-        collectives=_collectives(graph, workload, scenario.strategy.context_parallel.kind),
-        context=ContextParallel(
-            scenario.strategy.context_parallel.kind, bool(scenario.strategy.context_parallel.balanced)
-        ),
+        collectives=_collectives(graph, workload, context.kind),
+        context=ContextParallel(context.kind, bool(context.balanced)),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
         order=tuple(scenario.strategy.order),
@@ -117,6 +107,21 @@ def build_question(resolved: ResolvedScenario) -> Question:
         recurrences=recurrences(graph),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
+
+
+def _machine(resolved: ResolvedScenario) -> Machine:
+    scenario = resolved.scenario
+    return resolve(
+        resolved.cluster,
+        resolved.accelerator,
+        resolved.interconnects,
+        resolved.efficiency_class,
+        resolved.software,
+        resolved.numerics,
+        scenario.site,
+        scenario.pricing,
+        scenario.reliability,
+    )
 
 
 def _collectives(graph: OperatorGraph, workload: Workload, context: str) -> tuple[CollectiveUse, ...]:

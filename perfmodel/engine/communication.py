@@ -69,4 +69,5 @@ def _cost_of_use(
         time, joules = exchange_cost(problem, sent, group)
         return sent, time, joules * sizes.routed_mean
     time = collective_time(use.operation, size, group, problem.machine.tiers)
-    return size, time, link_energy(use.operation, size, group, problem.machine.tiers)
+    joules = link_energy(use.operation, size, group, problem.machine.tiers)
+    return size, time, joules * sizes.routed_mean if use.group == "etp" else joules

@@ -257,7 +257,7 @@ class _Writer:
         """Pairs of the slowest rank over the mean: causal work of consecutive slices is uneven."""
         context = self.problem.context
         even = context.balanced or context.kind == EXCHANGED or not operator.causal or operator.window is not None
-        return 1.0 if even else attention.last_slice_factor(self.sizes.cp)
+        return 1.0 if even else training.last_slice_factor(self.sizes.cp)
 
     def _attention_kernel(self, parameters: AttentionParameters) -> dict[str, Any]:
         machine = self.problem.machine

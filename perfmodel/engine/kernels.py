@@ -5,13 +5,14 @@ Nothing here is a formula: the physics is in ``perfmodel.equations``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from perfmodel.engine.drafts import Draft, draft_kernels
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, matmul, roofline
+from perfmodel.equations import attention, elementwise, energy, matmul, roofline
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters
 from perfmodel.units import Numeric
@@ -42,6 +43,19 @@ class Kernel:
     @property
     def path(self) -> str:
         return operator_path(self.block, self.operator)
+
+
+@dataclass(frozen=True)
+class KernelEnergy:
+    """Dynamic energy of one kernel, in joules."""
+
+    matrix: Numeric
+    vector: Numeric
+    memory: Numeric
+
+    @property
+    def total(self) -> Numeric:
+        return self.matrix + self.vector + self.memory
 
 
 def cost_kernels(problem: Problem, sizes: Sizes) -> list[Kernel]:
@@ -178,3 +192,20 @@ def _backward(forward_time: Numeric, draft: Draft) -> Numeric:
     if not isinstance(draft.parameters, AttentionParameters):
         raise UnsupportedOperator(f"{draft.operator}: attention without attention parameters")
     return attention.attention_backward_time(forward_time, draft.parameters.backward_fraction)
+
+
+def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
+    """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
+    numbers, call = problem.machine.energy, problem.call
+    matrix = [
+        {"flop": one.flop * one.mean_share, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)}
+        for one in kernels
+    ]
+    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
+    moved = [{"traffic": one.traffic * one.mean_share, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
+    parts = (
+        call(energy.arithmetic_energy, matrix),
+        call(energy.arithmetic_energy, vector),
+        call(energy.movement_energy, moved),
+    )
+    return [KernelEnergy(*one) for one in zip(*parts, strict=True)]

@@ -7,20 +7,21 @@ attention) are averaged with their counts: stages are taken to hold the same mix
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.drafts import BACKWARD, FORWARD
-from perfmodel.engine.kernels import Kernel, cost_kernels
+from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
 from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.saved import saved_tensors
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import energy, overlap
+from perfmodel.equations import overlap
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
@@ -47,9 +48,9 @@ class SectionCosts:
     context_forward: Numeric
     context_backward: Numeric
     context_recompute: Numeric
-    context_forward_exposed: Numeric
-    context_backward_exposed: Numeric
-    context_recompute_exposed: Numeric
+    context_exposed_forward: Numeric
+    context_exposed_backward: Numeric
+    context_exposed_recompute: Numeric
     expert_forward: Numeric
     expert_backward: Numeric
     expert_recompute: Numeric
@@ -76,19 +77,6 @@ class Sections:
     embedding: SectionCosts
     layer: SectionCosts
     head: SectionCosts
-
-
-@dataclass(frozen=True)
-class KernelEnergy:
-    """Dynamic energy of one kernel, in joules."""
-
-    matrix: Numeric
-    vector: Numeric
-    memory: Numeric
-
-    @property
-    def total(self) -> Numeric:
-        return self.matrix + self.vector + self.memory
 
 
 @dataclass(frozen=True)
@@ -134,7 +122,6 @@ def _named(problem: Problem, name: str, costs: SectionCosts) -> SectionCosts:
 
 def _unit(field: str) -> str:
     """Unit of a field of a section."""
-    field = field.removesuffix("_exposed")
     units = {"energy": "J", "flop": "FLOP", "parameters": "1", "saved": "B", "recompute": "s"}
     return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
@@ -203,44 +190,49 @@ def _fold(
         ),
     )
     overhead = _overhead(problem, blocks)
-    again = bool(recomputed)
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
         backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
         recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
-        if again
+        if recomputed
         else 0.0,
-        tensor_forward=fold.communication("tp", phase=FORWARD),
-        tensor_backward=fold.communication("tp", phase=BACKWARD),
-        tensor_regather=fold.communication("tp", phase=BACKWARD, regather=True),
-        tensor_recompute=fold.communication("tp", phase=FORWARD, recomputed_only=True) if again else 0.0,
-        context_forward=fold.communication("cp", phase=FORWARD),
-        context_backward=fold.communication("cp", phase=BACKWARD),
-        context_recompute=fold.communication("cp", phase=FORWARD, recomputed_only=True) if again else 0.0,
-        context_forward_exposed=_exposed_context(problem, sizes, fold, FORWARD),
-        context_backward_exposed=_exposed_context(problem, sizes, fold, BACKWARD),
-        context_recompute_exposed=_exposed_context(problem, sizes, fold, FORWARD, recomputed_only=True)
-        if again
-        else 0.0,
-        expert_forward=fold.communication("ep", "etp", phase=FORWARD),
-        expert_backward=fold.communication("ep", "etp", phase=BACKWARD),
-        expert_recompute=fold.communication("ep", "etp", phase=FORWARD, recomputed_only=True) if again else 0.0,
+        **_communication(problem, sizes, fold),
         saved=_saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
         **_parameters(sizes, blocks),
         **_energies(fold),
-        matrix_flop=total([kernel.flop * kernel.mean_share * weight for kernel, _, weight in fold.kernels]),
-        recompute_flop=total(
-            [
-                kernel.flop * kernel.mean_share * weight
-                for kernel, _, weight in fold.select(FORWARD, recomputed_only=True)
-            ]
-        ),
+        matrix_flop=_executed_flop(fold.kernels),
+        recompute_flop=_executed_flop(fold.select(FORWARD, recomputed_only=True)),
     )
 
 
+def _executed_flop(kernels: list[tuple[Kernel, KernelEnergy, Numeric]]) -> Numeric:
+    """Work of the mean rank on the matrix units."""
+    return total([kernel.flop * kernel.mean_share * weight for kernel, _, weight in kernels])
+
+
+def _communication(problem: Problem, sizes: Sizes, fold: _Fold) -> dict[str, Numeric]:
+    """Fields of the communication of one pass, by kind: forward, backward, and what recomputation repeats."""
+
+    def passes(name: str, time: Callable[..., Numeric]) -> dict[str, Numeric]:
+        again = time(phase=FORWARD, recomputed_only=True) if fold.recomputed else 0.0
+        return {
+            f"{name}_forward": time(phase=FORWARD),
+            f"{name}_backward": time(phase=BACKWARD),
+            f"{name}_recompute": again,
+        }
+
+    return {
+        **passes("tensor", partial(fold.communication, "tp")),
+        "tensor_regather": fold.communication("tp", phase=BACKWARD, regather=True),
+        **passes("context", partial(fold.communication, "cp")),
+        **passes("context_exposed", partial(_exposed_context, problem, sizes, fold)),
+        **passes("expert", partial(fold.communication, "ep", "etp")),
+    }
+
+
 def _exposed_context(
-    problem: Problem, sizes: Sizes, fold: _Fold, phase: str, *, recomputed_only: bool = False
+    problem: Problem, sizes: Sizes, fold: _Fold, *, phase: str, recomputed_only: bool = False
 ) -> Numeric:
     """Context-parallel communication that computation does not hide.
 
@@ -317,23 +309,6 @@ def _parameters(sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[s
     return {"parameters": total(own), "tied_parameters": total(tied), "expert_parameters": total(routed)}
 
 
-def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
-    """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
-    numbers, call = problem.machine.energy, problem.call
-    matrix = [
-        {"flop": one.flop * one.mean_share, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)}
-        for one in kernels
-    ]
-    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
-    moved = [{"traffic": one.traffic * one.mean_share, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
-    parts = (
-        call(energy.arithmetic_energy, matrix),
-        call(energy.arithmetic_energy, vector),
-        call(energy.movement_energy, moved),
-    )
-    return [KernelEnergy(*one) for one in zip(*parts, strict=True)]
-
-
 def _energies(fold: _Fold) -> dict[str, Numeric]:
     again = fold.select(FORWARD, recomputed_only=True)
     links = [row.energy * row.applied * weight for row, weight in fold.rows]
@@ -353,7 +328,7 @@ _POLICY_FIELDS = (
     "recompute",
     "tensor_recompute",
     "context_recompute",
-    "context_recompute_exposed",
+    "context_exposed_recompute",
     "expert_recompute",
     "saved",
     "recompute_flop",

@@ -77,31 +77,12 @@ def stage_time(
     step, fraction = problem.machine.step, plan.recompute_fraction
     forward, backward = stage_sum(stage, sections, "forward"), stage_sum(stage, sections, "backward")
     recompute = fraction * stage.layers * sections.layer.recompute
-    tensor_forward = stage_sum(stage, sections, "tensor_forward")
     regather = stage_sum(stage, sections, "tensor_regather")
-    tensor = (
-        tensor_forward
-        + stage_sum(stage, sections, "tensor_backward")
-        + fraction * stage.layers * sections.layer.tensor_recompute
-    )
+    tensor_forward, tensor = _passes(stage, sections, fraction, "tensor")
+    context_forward, context_exposed = _passes(stage, sections, fraction, "context_exposed")
+    _, context = _passes(stage, sections, fraction, "context")
+    expert_forward, expert = _passes(stage, sections, fraction, "expert")
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather
-    context_forward = stage_sum(stage, sections, "context_forward_exposed")
-    context_exposed = (
-        context_forward
-        + stage_sum(stage, sections, "context_backward_exposed")
-        + fraction * stage.layers * sections.layer.context_recompute_exposed
-    )
-    context = (
-        stage_sum(stage, sections, "context_forward")
-        + stage_sum(stage, sections, "context_backward")
-        + fraction * stage.layers * sections.layer.context_recompute
-    )
-    expert_forward = stage_sum(stage, sections, "expert_forward")
-    expert = (
-        expert_forward
-        + stage_sum(stage, sections, "expert_backward")
-        + fraction * stage.layers * sections.layer.expert_recompute
-    )
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     forward_pass = (
         forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
@@ -127,6 +108,13 @@ def stage_time(
         expert_parameters=held.expert,
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
+
+
+def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:
+    """Communication of one kind: of the forward pass, and of all passes with what recomputation repeats."""
+    forward, backward = stage_sum(stage, sections, f"{name}_forward"), stage_sum(stage, sections, f"{name}_backward")
+    again = fraction * stage.layers * getattr(sections.layer, f"{name}_recompute")
+    return forward, forward + backward + again
 
 
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:

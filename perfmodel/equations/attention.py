@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.equations._guards import inverse_count, larger_and_ratio, only_where
+from perfmodel.equations._guards import larger_and_ratio, only_where
 from perfmodel.equations.roofline import KERNEL_STUDY
 from perfmodel.units import (
     Bytes,
@@ -124,34 +124,6 @@ def chunked_pairs(queries: Count, chunk: Count) -> Count:
     whole = np.floor(queries / chunk)
     rest = queries - whole * chunk
     return whole * chunk * (chunk + 1.0) / 2.0 + rest * (rest + 1.0) / 2.0
-
-
-@equation(reference="counting; Brandon et al. 2023, arXiv 2311.09431 (striped attention)")
-def last_slice_factor(ranks: Count) -> Ratio:
-    r"""Causal pairs of the rank with the last slice of a sequence over the mean of all ranks.
-
-    .. math:: f = 2 - 1 / n
-
-    Parameters
-    ----------
-    ranks
-        Ranks that hold one slice each, in order :math:`n` [1].
-
-    Returns
-    -------
-    Ratio
-        Factor on the pairs of the slowest rank [1].
-
-    Notes
-    -----
-    Queries of the last slice see all earlier keys and half of their own slice; the mean query sees half of all.
-
-    Examples
-    --------
-    >>> float(last_slice_factor(1.0)), float(last_slice_factor(4.0))
-    (1.0, 1.75)
-    """
-    return 2.0 - inverse_count(ranks)
 
 
 @equation(reference=f"Korthikanti et al. 2022, arXiv 2205.05198, appendix A; {FLASH}")

@@ -1,10 +1,11 @@
-"""Counts of a training step that join the other subjects: gradient reductions, optimizer traffic, vector work."""
+"""Counts of a training step that join the other subjects: reductions, optimizer traffic, vector work, uneven slices."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.units import BytesPerElement, Count, Flop, equation
+from perfmodel.equations._guards import inverse_count
+from perfmodel.units import BytesPerElement, Count, Flop, Ratio, equation
 
 ZERO = "Rajbhandari et al. 2020, arXiv 1910.02054 (ZeRO)"
 MEGATRON = "Narayanan et al. 2021, arXiv 2104.04473, section 2.2"
@@ -102,3 +103,31 @@ def vector_flop(elements: Count, flop_per_element: Flop) -> Flop:
     40.0
     """
     return elements * flop_per_element
+
+
+@equation(reference="counting; Brandon et al. 2023, arXiv 2311.09431 (striped attention)")
+def last_slice_factor(ranks: Count) -> Ratio:
+    r"""Causal pairs of the rank with the last slice of a sequence over the mean of all ranks.
+
+    .. math:: f = 2 - 1 / n
+
+    Parameters
+    ----------
+    ranks
+        Ranks that hold one slice each, in order :math:`n` [1].
+
+    Returns
+    -------
+    Ratio
+        Factor on the pairs of the slowest rank [1].
+
+    Notes
+    -----
+    Queries of the last slice see all earlier keys and half of their own slice; the mean query sees half of all.
+
+    Examples
+    --------
+    >>> float(last_slice_factor(1.0)), float(last_slice_factor(4.0))
+    (1.0, 1.75)
+    """
+    return 2.0 - inverse_count(ranks)

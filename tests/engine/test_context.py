@@ -92,6 +92,10 @@ def test_consecutive_slices_of_causal_work_are_uneven(run: Run) -> None:
              "model__attention__heads": 33},
             "tp*cp = 1*2 = 2 does not divide the 33 attention heads",
         ),
+        (
+            {"strategy__cp": 2, "model": "falcon-mamba-7b"},
+            "cp = 2 cuts the sequence, and mixer.scan runs along it: context parallelism has no rule for recurrences",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_cut_says_why(run: Run, changes: dict[str, Any], sentence: str) -> None:

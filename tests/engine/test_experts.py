@@ -137,6 +137,19 @@ def test_ranks_that_share_an_expert_gather_their_rows(run: Run) -> None:
     assert found["all-gather"].bytes_per_operation == 2 * sent
 
 
+def test_without_sequence_parallelism_the_tensor_group_gathers_what_its_ranks_sent_apart(run: Run) -> None:
+    layout = {"tp": 2, "ep": 4}
+    found = {one.operation: one.count for one in run("mixtral", strategy=layout).communication if one.group == "tensor"}
+    m = 256 / 32  # micro-batches of a replica
+    # The combination forward and the dispatch backward; attention keeps its two all-reduces.
+    assert found["all-gather"] == LAYERS * 2 * m
+    assert "reduce-scatter" not in found
+    with_sequence = run("mixtral", strategy=layout | {"sequence_parallel": True})
+    assert "all-reduce" not in {
+        one.operation for one in with_sequence.communication if one.group == "tensor" and one.bytes_per_operation > 1e6
+    }
+
+
 @pytest.mark.parametrize("path", ["accelerator__scale_up__bandwidth", "cluster__tiers__1__bandwidth"])
 def test_faster_links_never_slow_the_exchange(run: Run, path: str) -> None:
     layout = {"strategy": {"ep": 16}, "model": "qwen3-30b-a3b", "workload__global_batch": 64}
@@ -181,12 +194,15 @@ def test_a_capacity_pads_the_rows_of_every_expert(run: Run) -> None:
 
 
 def test_the_busiest_rank_sets_the_pace_but_not_the_energy(run: Run) -> None:
-    plain, uneven = run("mixtral", **PLAIN), run("mixtral", **PLAIN, workload__routing={"imbalance": 1.5})
+    layout = PLAIN | {"strategy": {"tp": 2, "ep": 4, "etp": 2, "sequence_parallel": True}}
+    plain, uneven = run("mixtral", **layout), run("mixtral", **layout, workload__routing={"imbalance": 1.5})
     assert row(uneven, "block.moe.up:forward").flop == pytest.approx(1.5 * row(plain, "block.moe.up:forward").flop)
     assert uneven.time["step_s"] > plain.time["step_s"]
     assert uneven.memory["breakdown"]["activations_bytes"] > plain.memory["breakdown"]["activations_bytes"]
     compute = [result.energy["breakdown"]["compute_j"] for result in (plain, uneven)]
     assert compute[1] == pytest.approx(compute[0], rel=1e-12)
+    links = [result.energy["breakdown"]["links_j"] for result in (plain, uneven)]
+    assert links[1] == pytest.approx(links[0], rel=1e-12)
     executed = [result.metrics["hfu"] * result.time["step_s"] for result in (plain, uneven)]
     assert executed[1] == pytest.approx(executed[0], rel=1e-12)
 
