@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perfmodel.engine.drafts import FORWARD
+from perfmodel.engine.parameters import classes_of
 from perfmodel.engine.problem import (
     ContextParallel,
     Formats,
+    LinearFormats,
     Problem,
     Routing,
     Workload,
@@ -32,6 +34,7 @@ from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.units import Numeric
 from perfmodel.workload import apply_transforms, build_graph
 from perfmodel.workload.operators import CrossEntropy, OperatorGraph
+from perfmodel.workload.transforms import keep_layers_wide
 
 #: Workloads that one step of this engine can cost.
 _TRAINING, _FORWARD = "training", "forward"
@@ -76,20 +79,18 @@ def build_question(resolved: ResolvedScenario) -> Question:
         The model or the workload has parts without equations.
     """
     scenario = resolved.scenario
-    graph = apply_transforms(
-        build_graph(resolved.model, attention_kernel=resolved.software.attention.kernel),
-        [{"name": one.name, **one.options} for one in scenario.transforms],
-    )
+    graph = _graph(resolved)
     workload, pricing, site = _workload(resolved), scenario.pricing, scenario.site
     context = scenario.strategy.context_parallel
     if not workload.training:
         graph = without_loss(graph)
     machine = _machine(resolved)
     utilisation = 1.0 if pricing is None or pricing.utilisation is None else pricing.utilisation.value
+    formats = _formats(resolved)
     problem = Problem(
         graph=graph,
         machine=machine,
-        formats=_formats(resolved),
+        formats=formats,
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
         collectives=_collectives(graph, workload, context.kind),
@@ -105,6 +106,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
         routing=_routing(resolved),
         recurrences=recurrences(graph),
+        parameter_classes=classes_of(graph, formats),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
 
@@ -131,6 +133,16 @@ def _collectives(graph: OperatorGraph, workload: Workload, context: str) -> tupl
         for use in infer_collectives(graph)
         if (workload.training or use.phase == FORWARD) and use.context in ("", context)
     )
+
+
+def _graph(resolved: ResolvedScenario) -> OperatorGraph:
+    """The model as operators, changed as the scenario and its recipe say."""
+    graph = apply_transforms(
+        build_graph(resolved.model, attention_kernel=resolved.software.attention.kernel),
+        [{"name": one.name, **one.options} for one in resolved.scenario.transforms],
+    )
+    linear = resolved.numerics.linear
+    return graph if linear is None else keep_layers_wide(graph, linear.wide_layers)
 
 
 def without_loss(graph: OperatorGraph) -> OperatorGraph:
@@ -191,6 +203,26 @@ def _formats(resolved: ResolvedScenario) -> Formats:
         state_master=state.master_weights.value,
         state_moments=state.moments.value,
         compute={"matmul": compute.matmul, "attention": compute.attention, "head": compute.head},
+        linear=_linear_formats(resolved),
+    )
+
+
+def _linear_formats(resolved: ResolvedScenario) -> LinearFormats | None:
+    linear, width = resolved.numerics.linear, resolved.formats.bytes_per_value
+    if linear is None:
+        return None
+    activations = resolved.numerics.formats.activations
+    return LinearFormats(
+        inputs=width(linear.inputs),
+        weights=width(linear.weights),
+        gradients=width(linear.gradients),
+        saved=width(linear.saved),
+        gather=width(linear.gather),
+        activation_inputs=width(linear.activation_inputs or activations),
+        stored=linear.stored.value,
+        quantise=linear.quantise.value,
+        cast=linear.cast.value,
+        saves_a_copy=linear.saved != activations,
     )
 
 
@@ -301,4 +333,19 @@ def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
         bits = known.format(getattr(stored, role)).bits
         label = f"numerics.formats.{role} ({getattr(stored, role)})"
         changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))
-    return replace(formats, **changes)
+    return replace(formats, linear=_trace_linear(formats.linear, resolved), **changes)
+
+
+def _trace_linear(linear: LinearFormats | None, resolved: ResolvedScenario) -> LinearFormats | None:
+    stated = resolved.numerics.linear
+    if linear is None or stated is None:
+        return None
+    changes: dict[str, Any] = {
+        name: Traced.from_sourced(getattr(stated, name)) for name in ("stored", "quantise", "cast")
+    }
+    names = {"activation_inputs": resolved.numerics.formats.activations} | stated.format_names()
+    for role, name in names.items():
+        bits = resolved.formats.format(name).bits
+        label = f"numerics.linear.{role} ({name})"
+        changes[role] = Traced.leaf(getattr(linear, role), label, "B", bits.source, str(bits.basis))
+    return replace(linear, **changes)

@@ -14,18 +14,20 @@ from functools import partial
 import numpy as np
 
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain
+from perfmodel.engine.parameters import (
+    Held,
+    ParameterClass,
+    amounts,
+    bytes_of,
+    gathered_bytes,
+    gathered_width,
+    of_experts,
+    trained,
+)
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import SectionCosts, Sections
-from perfmodel.engine.stages import (
-    Held,
-    PlanGroups,
-    PlanNumbers,
-    StageClass,
-    StageTime,
-    StateGroups,
-    stage_sum,
-)
-from perfmodel.equations import memory, optimizer, overlap, training
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups, stage_sum
+from perfmodel.equations import elementwise, optimizer, overlap, training
 from perfmodel.units import Numeric
 
 
@@ -34,7 +36,8 @@ class DataBuffers:
     """What data parallelism moves per step for one device: full buffers [B], and how often gradients are reduced."""
 
     gradients: Numeric
-    weights: Numeric
+    weights: Numeric  # that are trained: gathered after the optimizer step
+    sharded: Numeric  # all weights: gathered in every pass under ZeRO 3
     reductions: Numeric
 
 
@@ -67,43 +70,49 @@ class DataCollective:
     of_experts: bool = False
 
 
-def data_buffers(problem: Problem, plan: PlanNumbers, parameters: Numeric) -> DataBuffers:
-    """Buffers of a stage with ``parameters`` local parameters."""
-    gradients = memory.state_bytes(parameters, problem.formats.gradient_reduction, 1.0)
-    weights = memory.state_bytes(parameters, problem.formats.weights, 1.0)
+def data_buffers(problem: Problem, plan: PlanNumbers, held: Held) -> DataBuffers:
+    """Buffers of parameters that one set of groups reduces and gathers."""
+    formats = problem.formats
+    gradients = gradient_bytes(problem, held)
     deferred = training.gradient_reductions(plan.num_microbatches, plan.pp, plan.virtual_stages)
-    return DataBuffers(gradients, weights, np.where(plan.zero >= 2.0, deferred, 1.0))
+    reductions = np.where(plan.zero >= 2.0, deferred, 1.0)
+    return DataBuffers(gradients, gathered_bytes(formats, trained(held)), gathered_bytes(formats, held), reductions)
+
+
+def gradient_bytes(problem: Problem, held: Held) -> Numeric:
+    """Bytes of the gradients of a device as they are reduced."""
+    return bytes_of(trained(held), lambda _: problem.formats.gradient_reduction)
 
 
 def data_collectives(problem: Problem, plan: PlanNumbers, groups: PlanGroups, held: Held) -> tuple[DataCollective, ...]:
     """Everything that data parallelism does in a step for a stage that holds these parameters."""
     return tuple(
         one
-        for state, parameters, of_experts in held_by_group(groups, held)
-        for one in _state_collectives(problem, plan, state, parameters, of_experts=of_experts)
+        for state, part, experts in held_by_group(groups, held)
+        for one in _state_collectives(problem, plan, state, part, experts=experts)
     )
 
 
-def held_by_group(groups: PlanGroups, held: Held) -> tuple[tuple[StateGroups, Numeric, bool], ...]:
+def held_by_group(groups: PlanGroups, held: Held) -> tuple[tuple[StateGroups, Held, bool], ...]:
     """The parameters of a device with the groups that reduce them; True for those of the experts."""
-    dense = (groups.dense, held.dense, False)
-    return (dense,) if groups.expert is None else (dense, (groups.expert, held.expert, True))
+    dense = (groups.dense, of_experts(held, expert=False), False)
+    return (dense,) if groups.expert is None else (dense, (groups.expert, of_experts(held, expert=True), True))
 
 
 def _state_collectives(
-    problem: Problem, plan: PlanNumbers, groups: StateGroups, parameters: Numeric, *, of_experts: bool
+    problem: Problem, plan: PlanNumbers, groups: StateGroups, held: Held, *, experts: bool
 ) -> tuple[DataCollective, ...]:
-    buffers, m = data_buffers(problem, plan, parameters), plan.num_microbatches
+    buffers, m = data_buffers(problem, plan, held), plan.num_microbatches
     backward = 1.0 if problem.workload.training else 0.0
     whole, state, sharded = (_by_zero(plan, *levels) for levels in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     shards = buffers.gradients / groups.shard.ranks
-    make = partial(DataCollective, of_experts=of_experts)
+    make = partial(DataCollective, of_experts=experts)
     return (
         make(ALL_REDUCE, groups.data, buffers.gradients, backward * whole),
         make(REDUCE_SCATTER, groups.data, buffers.gradients, backward * state * buffers.reductions),
         make(ALL_GATHER, groups.data, buffers.weights, backward * state),
         make(REDUCE_SCATTER, groups.shard, buffers.gradients, backward * sharded * m),
-        make(ALL_GATHER, groups.shard, buffers.weights, (1.0 + backward) * sharded * m),
+        make(ALL_GATHER, groups.shard, buffers.sharded, (1.0 + backward) * sharded * m),
         make(ALL_REDUCE, groups.replicas, shards, backward * sharded),
     )
 
@@ -129,8 +138,8 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     step = problem.machine.step
     parts = [
         (buffers, _data_times(problem, state, buffers))
-        for state, parameters, _ in held_by_group(groups, worst.held)
-        for buffers in (data_buffers(problem, plan, parameters),)
+        for state, held, _ in held_by_group(groups, amounts(worst, problem.parameter_classes))
+        for buffers in (data_buffers(problem, plan, held),)
     ]
     buffers, times, exposed_share = parts[0][0], _added([one for _, one in parts]), step.data_exposed
     window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
@@ -192,12 +201,12 @@ def gather_time(stage: StageClass, gathers: SectionGathers) -> GatherTime:
 def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, section: SectionCosts) -> GatherTime:
     step, tiers = problem.machine.step, problem.machine.tiers
     gather, scatter = 0.0, 0.0
-    for state, parameters, _ in held_by_group(groups, Held(section.parameters, section.expert_parameters)):
-        weights = memory.state_bytes(parameters, problem.formats.weights, 1.0)
-        gradients = memory.state_bytes(parameters, problem.formats.gradient_reduction, 1.0)
+    held = amounts(section, (one for one in problem.parameter_classes if not one.tied))
+    for state, part, _ in held_by_group(groups, held):
+        weights = gathered_bytes(problem.formats, part)
         gather = gather + collective_time(ALL_GATHER, weights, state.shard, tiers)
-        if problem.workload.training:
-            scatter = scatter + collective_time(REDUCE_SCATTER, gradients, state.shard, tiers)
+        if problem.workload.training and trained(part):
+            scatter = scatter + collective_time(REDUCE_SCATTER, gradient_bytes(problem, part), state.shard, tiers)
     again = gather if problem.workload.training else 0.0
     forward = section.forward + step.tensor_exposed * section.tensor_forward
     backward = section.backward + step.tensor_exposed * section.tensor_backward
@@ -210,23 +219,51 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
 
 
 def optimizer_time(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
-    """Time of the optimizer step of one device [s]."""
+    """Time of the optimizer step of one device [s], with the casts of low-bit weights that follow it once."""
     if not problem.workload.training:
         return 0.0
     machine = problem.machine
-    traffic = optimizer_traffic(problem, plan, held)
-    return optimizer.optimizer_time(
-        traffic, machine.memory_bandwidth, machine.elementwise["optimizer"].bandwidth_fraction
+    update = optimizer.optimizer_time(
+        _update_traffic(problem, plan, held),
+        machine.memory_bandwidth,
+        machine.elementwise["optimizer"].bandwidth_fraction,
     )
+    if problem.formats.linear is None:
+        return update
+    cast = machine.elementwise["cast"].bandwidth_fraction
+    return update + optimizer.optimizer_time(_cast_traffic(problem, held), machine.memory_bandwidth, cast)
 
 
 def optimizer_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
-    """Bytes that the optimizer step moves on one device."""
-    formats = problem.formats
-    state = training.state_traffic_per_parameter(
-        formats.state_gradients, formats.state_master, formats.state_moments, formats.weights
+    """Bytes that the optimizer step moves on one device, with the casts of low-bit weights."""
+    update = _update_traffic(problem, plan, held)
+    return update if problem.formats.linear is None else update + _cast_traffic(problem, held)
+
+
+def _update_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
+    return total(
+        optimizer.optimizer_traffic(
+            amount / np.where(plan.zero >= 1.0, plan.expert_state_shards if one.expert else plan.state_shards, 1.0),
+            _state_traffic(problem, one),
+            problem.machine.step.optimizer_traffic_factor,
+        )
+        for one, amount in trained(held)
     )
-    owned = held.dense / np.where(plan.zero >= 1.0, plan.state_shards, 1.0)
-    if problem.has_experts:
-        owned = owned + held.expert / np.where(plan.zero >= 1.0, plan.expert_state_shards, 1.0)
-    return optimizer.optimizer_traffic(owned, state, problem.machine.step.optimizer_traffic_factor)
+
+
+def _state_traffic(problem: Problem, one: ParameterClass) -> Numeric:
+    formats = problem.formats
+    return training.state_traffic_per_parameter(
+        formats.state_gradients, formats.state_master, formats.state_moments, gathered_width(formats, one)
+    )
+
+
+def _cast_traffic(problem: Problem, held: Held) -> Numeric:
+    """Low-bit weights made once per step, of every parameter that the device computes with and trains."""
+    linear = problem.formats.linear
+    if linear is None:
+        return 0.0
+    once = 1.0 - problem.machine.step.recast_weights
+    return total(
+        elementwise.weight_cast_traffic(amount, linear.cast, once) for one, amount in trained(held) if one.low_bit
+    )

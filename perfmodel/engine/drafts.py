@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.low_bit import is_quantised, operand_widths, quantised_elements
 from perfmodel.engine.model_flop import attended_pairs
-from perfmodel.engine.problem import Problem
+from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.routing import HIERARCHICAL, touched
 from perfmodel.engine.scans import scan_work
 from perfmodel.engine.sizes import Sizes
@@ -24,6 +25,7 @@ from perfmodel.parallel.collective_rules import EXCHANGED
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
     EXPERTS,
+    SCALAR,
     VISITS,
     Attention,
     AttentionMatmul,
@@ -121,7 +123,7 @@ class _Writer:
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
-        weight = formats.weights if operator.weight_bits is None else operator.weight_bits / 8.0
+        widths = operand_widths(formats, operator)
         logits = formats.logits if operator.name.endswith("logits") else formats.activations
         shape = {
             "block": block,
@@ -131,17 +133,47 @@ class _Writer:
             "slowdown": self.problem.machine.step.grouped_slowdown if isinstance(operator, GroupedMatmul) else 1.0,
             "mean_share": mean_share,
         }
-        activation = formats.activations
-        self._one_matmul(**shape, phase=FORWARD, m=rows, n=columns, k=contraction, widths=(activation, weight, logits))
+        tokens = batch * rows
+        self._quantise(block, operator, FORWARD, tokens, mean_share)
+        self._one_matmul(
+            **shape, phase=FORWARD, m=rows, n=columns, k=contraction, widths=(widths.input, widths.weight, logits)
+        )
         if not self.problem.workload.training:
             return
+        self._quantise(block, operator, BACKWARD, tokens, mean_share)
         self._one_matmul(
-            **shape, phase=BACKWARD, m=rows, n=contraction, k=columns, widths=(activation, weight, activation)
-        )
+            **shape, phase=BACKWARD, m=rows, n=contraction, k=columns,
+            widths=(widths.gradient, widths.weight, formats.activations),
+        )  # fmt: skip
         accumulate = 2.0 * formats.state_gradients  # the weight gradient is read and written: it accumulates
         self._one_matmul(
-            **shape, phase=BACKWARD, m=columns, n=contraction, k=rows, widths=(activation, activation, accumulate)
-        )
+            **shape, phase=BACKWARD, m=columns, n=contraction, k=rows,
+            widths=(widths.gradient, widths.input, accumulate),
+        )  # fmt: skip
+
+    def _quantise(
+        self, block: Block, operator: Matmul | GroupedMatmul, phase: str, tokens: Numeric, mean_share: Numeric
+    ) -> None:
+        """The kernel that makes the low-bit operand: of the input (forward) or of the output's gradient (backward).
+
+        Stacks that make the low-bit weights anew in every micro-batch do it in the forward pass.
+        """
+        linear, step = self.problem.formats.linear, self.problem.machine.step
+        if linear is None or not is_quantised(self.problem.formats, operator):
+            return
+        features = operator.contraction if phase == FORWARD else operator.columns
+        elements = quantised_elements(self.sizes, operator, features, tokens)
+        traffic = elementwise.quantise_traffic(elements, linear.quantise, step.quantise_inflation)
+        if phase == FORWARD:
+            weights = total(
+                self.sizes.local(one.rows) * self.sizes.local(one.columns)
+                for one in operator.weights
+                if one.rows != SCALAR
+            )
+            traffic = traffic + elementwise.weight_cast_traffic(weights, linear.cast, step.recast_weights)
+        kind = self.problem.machine.elementwise[ElementwiseKind.CAST.value]
+        cast = Draft(block.name, operator.name, phase, "vector", kind, streamed=traffic, mean_share=mean_share)
+        self.drafts.append(cast)
 
     def _attention_matmul(self, block: Block, operator: AttentionMatmul) -> None:
         """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""

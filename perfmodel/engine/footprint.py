@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from perfmodel.engine.problem import Problem
+from perfmodel.engine.data_parallel import gradient_bytes
+from perfmodel.engine.parameters import (
+    Held,
+    ParameterClass,
+    amounts,
+    count,
+    gathered_bytes,
+    stored_width,
+    trained,
+)
+from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
-from perfmodel.engine.stages import Held, PlanNumbers, StageClass, stage_parameters
+from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric
 
@@ -48,13 +58,15 @@ class Footprint:
 def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections) -> Footprint:
     """Peak memory of one device of a stage."""
     formats, step = problem.formats, problem.machine.step
-    held = stage_parameters(stage, sections, plan)
+    held = stage_parameters(problem, stage, sections, plan)
     in_flight = pipeline.in_flight_microbatches(plan.pp, stage.position, plan.num_microbatches, plan.virtual_stages)
     training = problem.workload.training
     return Footprint(
-        weights=_state(problem, plan, held, formats.state_weights, 3.0),
-        gradients=_state(problem, plan, held, formats.state_gradients, 2.0) if training else 0.0,
-        optimizer=_state(problem, plan, held, formats.state_master + formats.state_moments, 1.0) if training else 0.0,
+        weights=_state(plan, held, lambda one: stored_width(formats, one), 3.0),
+        gradients=_state(plan, trained(held), lambda _: formats.state_gradients, 2.0) if training else 0.0,
+        optimizer=_state(plan, trained(held), lambda _: formats.state_master + formats.state_moments, 1.0)
+        if training
+        else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),
         logits=stage.has_head * _logits(problem, plan),
         communication_buffers=_buffers(problem, plan, stage, sections, held),
@@ -63,16 +75,19 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
     )
 
 
-def _state(problem: Problem, plan: PlanNumbers, held: Held, per_parameter: Numeric, level: float) -> Numeric:
+def _state(plan: PlanNumbers, held: Held, width: Callable[[ParameterClass], Numeric], level: float) -> Numeric:
     """Bytes of one kind of state, sharded from a ZeRO level on; experts have a data group of their own.
 
     Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
     """
-    sharded = plan.zero >= level
-    dense = memory.state_bytes(held.dense, per_parameter, np.where(sharded, plan.state_shards, 1.0))
-    if not problem.has_experts:
-        return dense
-    return dense + memory.state_bytes(held.expert, per_parameter, np.where(sharded, plan.expert_state_shards, 1.0))
+    return total(
+        memory.state_bytes(
+            amount,
+            width(one),
+            np.where(plan.zero >= level, plan.expert_state_shards if one.expert else plan.state_shards, 1.0),
+        )
+        for one, amount in held
+    )
 
 
 def _activations(
@@ -107,18 +122,23 @@ def _logits(problem: Problem, plan: PlanNumbers) -> Numeric:
 def _buffers(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, held: Held) -> Numeric:
     """Buckets of gradients in flight, gathered parameters of ZeRO-3, gradients of ZeRO-2 not yet scattered."""
     formats, step, training = problem.formats, problem.machine.step, problem.workload.training
-    ends = stage.has_embedding * sections.embedding.parameters + stage.has_head * sections.head.parameters
-    layer = sections.layer.parameters + sections.layer.expert_parameters
-    live = _GATHERED_LAYERS * layer + ends
-    gathered = memory.state_bytes(live, formats.weights, 1.0)
+    classes = [one for one in problem.parameter_classes if not one.tied]
+    layer = amounts(sections.layer, classes)
+    live = tuple(
+        (
+            one,
+            _GATHERED_LAYERS * amount
+            + stage.has_embedding * getattr(sections.embedding, one.field)
+            + stage.has_head * getattr(sections.head, one.field),
+        )
+        for one, amount in layer
+    )
+    gathered = gathered_bytes(formats, live)
     if not training:
         return np.where(plan.zero >= 3.0, gathered, 0.0)
-    unreduced = memory.state_bytes(layer, formats.gradient_reduction, 1.0)
-    chunk = memory.state_bytes(
-        (held.dense + held.expert) * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0),
-        formats.state_gradients,
-        1.0,
-    )
+    unreduced = gradient_bytes(problem, layer)
+    pending = count(trained(held)) * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0)
+    chunk = memory.state_bytes(pending, formats.state_gradients, 1.0)
     bucket = np.where(plan.dp * plan.cp > 1.0, step.gradient_bucket_bytes, 0.0)
     unscattered = np.where(plan.virtual_stages > 1.0, np.maximum(chunk, bucket), bucket)
     whole = np.where(plan.zero >= 2.0, unscattered, bucket)

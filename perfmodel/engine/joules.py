@@ -70,7 +70,7 @@ def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
 ) -> tuple[Numeric, Numeric]:
     """Energy of the optimizer's traffic and of the data-parallel links of one device of a stage."""
-    held, tiers = stage_parameters(stage, sections, plan), problem.machine.tiers
+    held, tiers = stage_parameters(problem, stage, sections, plan), problem.machine.tiers
     sent = total(
         one.count * link_energy(one.operation, one.size, one.group, tiers)
         for one in data_collectives(problem, plan, groups, held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,28 @@ from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
 from perfmodel.provenance import Traced, as_traced
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import EXPERTS, OperatorGraph, Storage
+
+if TYPE_CHECKING:
+    from perfmodel.engine.parameters import ParameterClass
+
+
+@dataclass(frozen=True)
+class LinearFormats:
+    """Linear layers of a low-bit recipe: bytes per element (or per parameter) of what is in the low format.
+
+    The meaning of each is that of :class:`~perfmodel.specs.numerics.LinearSpec`.
+    """
+
+    inputs: Numeric
+    weights: Numeric
+    gradients: Numeric
+    saved: Numeric
+    gather: Numeric
+    activation_inputs: Numeric
+    stored: Numeric
+    quantise: Numeric
+    cast: Numeric
+    saves_a_copy: bool = True  # the input is kept in the low format, beside the one that another operator keeps
 
 
 @dataclass(frozen=True)
@@ -28,6 +50,8 @@ class Formats:
         Bytes per parameter kept by the precision recipe.
     compute
         Data type by role: ``matmul``, ``attention``, ``head``.
+    linear
+        What a low-bit recipe does to linear layers; None in the others.
     """
 
     activations: Numeric
@@ -42,6 +66,7 @@ class Formats:
     compute: Mapping[str, str]
     full_precision: Numeric = 4.0
     mask: Numeric = 1.0
+    linear: LinearFormats | None = None
 
     def on_the_wire(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor that a collective moves."""
@@ -125,6 +150,7 @@ class Problem:
     label: Labeller
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
+    parameter_classes: tuple[ParameterClass, ...] = ()  # that the model has, see perfmodel.engine.parameters
     devices: int = 0  # that the question uses
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
     routing: Routing = Routing()

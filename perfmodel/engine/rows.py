@@ -15,6 +15,7 @@ from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import SEND, Group, collective_time, outer_domains, spanned_tiers
+from perfmodel.engine.parameters import Held, amounts
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import KeyCosts, stopped_early
@@ -120,8 +121,13 @@ def operator_time(kernels: Sequence[Kernel]) -> Any:
     return total(kernel.time for kernel in kernels)
 
 
+def _critical_parameters(problem: Problem, evaluation: Evaluation) -> Held:
+    """What the critical stage holds."""
+    return amounts(evaluation.step.critical, problem.parameter_classes)
+
+
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = amount(optimizer_traffic(problem, evaluation.numbers, evaluation.step.critical.held))
+    traffic = amount(optimizer_traffic(problem, evaluation.numbers, _critical_parameters(problem, evaluation)))
     time = amount(evaluation.step.optimizer)
     joules = amount(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
     return OperatorRow(
@@ -266,7 +272,7 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
 def _data_rows(problem: Problem, evaluation: Evaluation) -> list[CommunicationRow]:
     step, tiers = evaluation.step, problem.machine.tiers
     exposed, moved = amount(step.data), amount(step.data) + amount(step.data_overlapped)
-    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, step.critical.held)
+    uses = data_collectives(problem, evaluation.numbers, evaluation.groups, _critical_parameters(problem, evaluation))
     parts = [
         (one, amount(one.count) * amount(collective_time(one.operation, one.size, one.group, tiers)))
         for one in uses

@@ -1,14 +1,37 @@
-"""Which activations a block keeps for its backward pass, given the operators that are recomputed."""
+"""Which activations a block keeps for its backward pass, given the operators that are recomputed, and in which form."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import lru_cache
 
-from perfmodel.workload.operators import Block, Tensor
+from perfmodel.engine.low_bit import has_low_bit_role
+from perfmodel.engine.problem import Formats
+from perfmodel.units import Numeric
+from perfmodel.workload.operators import Block, Elementwise, ElementwiseKind, Operator, Storage, Tensor
 
 
-def saved_tensors(block: Block, recomputed: frozenset[str], rebuilt: frozenset[str]) -> tuple[Tensor, ...]:
-    """Tensors kept per micro-batch and occurrence.
+class Form(StrEnum):
+    """The form in which a tensor is kept; only low-bit recipes tell them apart."""
+
+    STORED = "stored"  # in the format of its storage role
+    LINEAR = "linear"  # linear layers alone need it: in the format of their kept inputs
+    COPY = "copy"  # linear layers need it beside another operator, and keep a low-bit copy of their own
+    ACTIVATION = "activation"  # input of an activation function and of nothing else
+
+
+def kept_bytes(formats: Formats, tensor: Tensor, form: Form) -> Numeric:
+    """Bytes per element of a kept tensor."""
+    linear = formats.linear
+    if linear is None or tensor.storage != Storage.ACTIVATION or form == Form.STORED:
+        return 0.0 if form == Form.COPY else formats.of(tensor.storage)
+    if form == Form.ACTIVATION:
+        return linear.activation_inputs
+    return linear.saved if form == Form.LINEAR or linear.saves_a_copy else 0.0
+
+
+def saved_tensors(block: Block, recomputed: frozenset[str], rebuilt: frozenset[str]) -> tuple[tuple[Tensor, Form], ...]:
+    """Tensors kept per micro-batch and occurrence, and the form of each.
 
     Parameters
     ----------
@@ -39,17 +62,35 @@ class _Key:
 
 
 @lru_cache(maxsize=1024)
-def _saved_tensors(key: _Key, recomputed: frozenset[str], rebuilt: frozenset[str]) -> tuple[Tensor, ...]:
+def _saved_tensors(key: _Key, recomputed: frozenset[str], rebuilt: frozenset[str]) -> tuple[tuple[Tensor, Form], ...]:
     block = key.block
     made_inside = {operator.output for operator in block.operators if operator.name in recomputed}
     # A slice of a fused projection is made where the projection is.
     made_inside |= {tensor.name for tensor in block.tensors.values() if tensor.part_of in made_inside}
-    names: dict[str, None] = {}
+    needs: dict[str, list[Form]] = {}
     for operator in block.operators:
-        if operator.name in recomputed:
-            names.update(dict.fromkeys(name for name in operator.inputs if name not in made_inside))
-        else:
-            names.update(dict.fromkeys(operator.saves))
+        again = operator.name in recomputed
+        names = [name for name in operator.inputs if name not in made_inside] if again else operator.saves
+        form = Form.STORED if again else _form_for(operator)
+        for name in names:
+            needs.setdefault(name, []).append(form)
     dropped = {operator.output for operator in block.operators if operator.name in rebuilt}
-    kept = (block.tensors[name] for name in names if name not in dropped)
-    return tuple(tensor for tensor in kept if not tensor.shared)
+    kept = ((block.tensors[name], forms) for name, forms in needs.items() if name not in dropped)
+    return tuple((tensor, form) for tensor, forms in kept if not tensor.shared for form in _kept_forms(forms))
+
+
+def _form_for(operator: Operator) -> Form:
+    """The form that is enough for the backward pass of an operator."""
+    if has_low_bit_role(operator):
+        return Form.LINEAR
+    if isinstance(operator, Elementwise) and operator.kind == ElementwiseKind.ACTIVATION:
+        return Form.ACTIVATION
+    return Form.STORED
+
+
+def _kept_forms(needed: list[Form]) -> tuple[Form, ...]:
+    """One form when all agree; else the stored one, and a copy for linear layers among them."""
+    kinds = set(needed)
+    if len(kinds) == 1:
+        return (needed[0],)
+    return (Form.STORED, Form.COPY) if Form.LINEAR in kinds else (Form.STORED,)

@@ -18,12 +18,12 @@ from perfmodel.engine.communication import CommunicationCost, communication_cost
 from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
+from perfmodel.engine.parameters import ALL_CLASSES, class_of
 from perfmodel.engine.problem import Problem, keep, total
-from perfmodel.engine.saved import saved_tensors
+from perfmodel.engine.saved import kept_bytes, saved_tensors
 from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import overlap
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
-from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import Attention, AttentionMatmul, Block, Dispatch, GroupedMatmul, Matmul
 
@@ -56,9 +56,17 @@ class SectionCosts:
     expert_recompute: Numeric
     saved: Numeric
     saved_without_recompute: Numeric
+    # parameters by class (perfmodel.engine.parameters); the first ones are of no special class
     parameters: Numeric
-    tied_parameters: Numeric
+    frozen_parameters: Numeric
+    low_bit_parameters: Numeric
+    low_bit_frozen_parameters: Numeric
     expert_parameters: Numeric
+    expert_frozen_parameters: Numeric
+    expert_low_bit_parameters: Numeric
+    expert_low_bit_frozen_parameters: Numeric
+    tied_parameters: Numeric
+    frozen_tied_parameters: Numeric
     matrix_energy: Numeric
     vector_energy: Numeric
     memory_energy: Numeric
@@ -199,7 +207,7 @@ def _fold(
         **_communication(problem, sizes, fold),
         saved=_saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
-        **_parameters(sizes, blocks),
+        **_parameters(problem, sizes, blocks),
         **_energies(fold),
         matrix_flop=_executed_flop(fold.kernels),
         recompute_flop=_executed_flop(fold.select(FORWARD, recomputed_only=True)),
@@ -290,23 +298,21 @@ def _saved_bytes(
         return 0.0
     return total(
         [
-            weight * sizes.tensor_elements(tensor) * problem.formats.of(tensor.storage)
+            weight * sizes.tensor_elements(tensor) * kept_bytes(problem.formats, tensor, form)
             for block, weight in blocks
-            for tensor in saved_tensors(block, recomputed, problem.rebuilt)
+            for tensor, form in saved_tensors(block, recomputed, problem.rebuilt)
         ]
     )
 
 
-def _parameters(sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
-    own: list[Numeric] = []
-    tied: list[Numeric] = []
-    routed: list[Numeric] = []
+def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
+    counts: dict[str, list[Numeric]] = {one.field: [] for one in ALL_CLASSES}
     for block, weight in blocks:
         for operator in block.operators:
             for one in operator.weights:
-                count = weight * sizes.local(one.rows) * sizes.local(one.columns)
-                (tied if one.tied_to else routed if is_of_experts(one) else own).append(count)
-    return {"parameters": total(own), "tied_parameters": total(tied), "expert_parameters": total(routed)}
+                kind = class_of(problem.formats, operator, one)
+                counts[kind.field].append(weight * sizes.local(one.rows) * sizes.local(one.columns))
+    return {field: total(amounts) for field, amounts in counts.items()}
 
 
 def _energies(fold: _Fold) -> dict[str, Numeric]:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from perfmodel.engine.networks import Group
+from perfmodel.engine.parameters import Held
+from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import Sections
 from perfmodel.units import Numeric
 
@@ -74,14 +76,6 @@ class PlanGroups:
 
 
 @dataclass(frozen=True)
-class Held:
-    """Parameters on a device, by what holds and reduces them."""
-
-    dense: Numeric
-    expert: Numeric = 0.0
-
-
-@dataclass(frozen=True)
 class StageTime:
     """Exposed time of one micro-batch on one class of stages, in seconds, and the work of the stage."""
 
@@ -100,17 +94,22 @@ class StageTime:
     pipeline_overlapped: Numeric
     gather_overlapped: Numeric
     forward_pass: Numeric  # forward with its exposed communication
+    # parameters by class (perfmodel.engine.parameters)
     parameters: Numeric
+    frozen_parameters: Numeric
+    low_bit_parameters: Numeric
+    low_bit_frozen_parameters: Numeric
     expert_parameters: Numeric
+    expert_frozen_parameters: Numeric
+    expert_low_bit_parameters: Numeric
+    expert_low_bit_frozen_parameters: Numeric
+    tied_parameters: Numeric
+    frozen_tied_parameters: Numeric
 
     @property
     def total(self) -> Numeric:
         computing = self.forward + self.backward + self.recompute
         return computing + self.tensor + self.context + self.expert + self.pipeline + self.gather
-
-    @property
-    def held(self) -> Held:
-        return Held(self.parameters, self.expert_parameters)
 
     @property
     def gather(self) -> Numeric:
@@ -140,8 +139,7 @@ def stage_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
     return stage.layers * layer + stage.has_embedding * embedding + stage.has_head * head
 
 
-def stage_parameters(stage: StageClass, sections: Sections, plan: PlanNumbers) -> Held:
+def stage_parameters(problem: Problem, stage: StageClass, sections: Sections, plan: PlanNumbers) -> Held:
     """Local parameters of a stage; tied weights have a copy of their own on the last of several stages."""
-    tied = stage_sum(stage, sections, "tied_parameters")
-    dense = stage_sum(stage, sections, "parameters") + np.where(plan.pp > 1.0, tied, 0.0)
-    return Held(dense, stage_sum(stage, sections, "expert_parameters"))
+    counts = ((one, stage_sum(stage, sections, one.field)) for one in problem.parameter_classes)
+    return tuple((one, np.where(plan.pp > 1.0, amount, 0.0) if one.tied else amount) for one, amount in counts)

@@ -19,6 +19,7 @@ from perfmodel.engine.data_parallel import (
     section_gathers,
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
+from perfmodel.engine.parameters import ALL_CLASSES, amounts
 from perfmodel.engine.problem import Problem, keep, total
 from perfmodel.engine.sections import Sections
 from perfmodel.engine.stages import (
@@ -87,7 +88,7 @@ def stage_time(
     forward_pass = (
         forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
     )
-    held = stage_parameters(stage, sections, plan)
+    held = stage_parameters(problem, stage, sections, plan)
     times = StageTime(
         forward=forward,
         backward=backward,
@@ -104,8 +105,7 @@ def stage_time(
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
         forward_pass=forward_pass + gathers.forward,
-        parameters=held.dense,
-        expert_parameters=held.expert,
+        **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
 
@@ -171,7 +171,7 @@ def step_time(
     bubble = label(pipeline.pipeline_bubble_time(others, plan.virtual_stages), "pipeline bubble", "s")
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
-    update = label(optimizer_time(problem, plan, worst.held), "optimizer step", "s")
+    update = label(optimizer_time(problem, plan, amounts(worst, problem.parameter_classes)), "optimizer step", "s")
     busy = label(m * slot + bubble + data + update, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")

@@ -91,10 +91,16 @@ def _power(evaluation: Evaluation) -> list[ResultWarning]:
 
 
 def _narrow(question: Question) -> list[ResultWarning]:
-    """Products in less than 16 bits: what surrounds them is not priced."""
-    known = question.resolved.formats.bytes_per_value
-    narrow = sorted({name for name in question.problem.formats.compute.values() if known(name) < BYTES_OF_16_BITS})
-    message = "{} products are taken at their own peak; scaling, casts and layers kept at 16 bits are not priced yet"
+    """Products in less than 16 bits that no recipe describes: what surrounds them is not priced."""
+    known, formats = question.resolved.formats.bytes_per_value, question.problem.formats
+    described = {"matmul"} if formats.linear is not None else set()
+    narrow = sorted(
+        {name for role, name in formats.compute.items() if known(name) < BYTES_OF_16_BITS and role not in described}
+    )
+    message = (
+        "{} products are taken at their own peak; the casts around them are not priced, because no recipe (the "
+        "`linear:` block of the numerics, as in fp8-mixed) describes them"
+    )
     return [ResultWarning("narrow-format", "warning", "numerics.compute", message.format(name)) for name in narrow]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from perfmodel.equations.roofline import KERNEL_STUDY, ROOFLINE
 from perfmodel.units import Bytes, BytesPerElement, Count, Flop, FlopRate, Ratio, Seconds, equation
 
+FP8 = "Micikevicius et al. 2022, arXiv 2209.05433 (FP8 formats)"
+
 
 @equation(reference=f"{ROOFLINE}; {KERNEL_STUDY}")
 def elementwise_traffic(
@@ -100,3 +102,70 @@ def unfused_traffic(traffic: Bytes, inflation: Ratio) -> Bytes:
     150.0
     """
     return traffic * inflation
+
+
+@equation(reference=f"counting; {FP8}")
+def quantise_traffic(elements: Count, bytes_per_element: BytesPerElement, inflation: Ratio) -> Bytes:
+    r"""Memory traffic of making the low-bit operand of a matrix product.
+
+    .. math:: Q = \phi\, n\, b_q
+
+    Parameters
+    ----------
+    elements
+        Elements of the operand on this rank :math:`n` [1].
+    bytes_per_element
+        Bytes moved per element :math:`b_q` [B]: reads of the 16-bit value (twice when its maximum is found first)
+        and writes of the low-bit copies (along rows and columns).
+    inflation
+        Traffic of the stack relative to it :math:`\phi` [1]; 0 when the producer of the operand writes it.
+
+    Returns
+    -------
+    Bytes
+        Traffic [B].
+
+    Notes
+    -----
+    A kernel of its own; the scales are part of the width of the format.
+
+    Examples
+    --------
+    A 16-bit read and two 8-bit writes:
+
+    >>> float(quantise_traffic(1e9, 4.0, 1.0)) / 1e9
+    4.0
+    """
+    return inflation * elements * bytes_per_element
+
+
+@equation(reference=f"counting; {FP8}")
+def weight_cast_traffic(parameters: Count, bytes_per_parameter: BytesPerElement, casts: Ratio) -> Bytes:
+    r"""Memory traffic of making low-bit weights from those of higher precision.
+
+    .. math:: Q = c\, N\, b_c
+
+    Parameters
+    ----------
+    parameters
+        Parameters of linear layers on this rank :math:`N` [1].
+    bytes_per_parameter
+        Bytes moved per parameter and cast :math:`b_c` [B]; 0 when the optimizer writes the low-bit weight itself.
+    casts
+        Casts :math:`c` [1]: once per step, or once per micro-batch.
+
+    Returns
+    -------
+    Bytes
+        Traffic [B].
+
+    Notes
+    -----
+    Frozen weights are cast once for the whole run.
+
+    Examples
+    --------
+    >>> float(weight_cast_traffic(1e9, 4.0, 1.0)) / 1e9
+    4.0
+    """
+    return casts * parameters * bytes_per_parameter

@@ -22,6 +22,9 @@ _ATTENTION = {
 }  # fmt: skip
 _ELEMENTWISE = {"bandwidth_fraction": "0.8", "launch_floor": "2 us", "ramp_time": "0 us"}
 
+#: Formats that software builds on a unit of the device: they run at most at the peak of that unit.
+_BUILT_ON = {"fp8-block": "fp8"}
+
 
 def peak_of(accelerator: AcceleratorSpec, data_type: str) -> Sourced:
     """Dense peak of a data type: the matrix unit, else the vector unit when the file lists the type there.
@@ -32,6 +35,8 @@ def peak_of(accelerator: AcceleratorSpec, data_type: str) -> Sourced:
         The device does not have the data type (or the file does not state its peak).
     """
     compute = accelerator.compute
+    if data_type not in compute.matrix:
+        data_type = _BUILT_ON.get(data_type, data_type)
     if data_type in compute.matrix:
         return compute.matrix[data_type].peak
     if data_type in compute.vector:

@@ -17,7 +17,7 @@ from perfmodel.specs.quantities import SpecModel
 from perfmodel.specs.software import SoftwareSpec, StackEfficiency
 
 #: 16-bit formats that run at the same rate of the same unit may share efficiency numbers, never peaks.
-_SIBLINGS = {"fp16": "bf16", "bf16": "fp16"}
+_SIBLINGS = {"fp16": "bf16", "bf16": "fp16", "fp8-block": "fp8"}
 
 
 @dataclass

@@ -124,6 +124,8 @@ class StepParameters:
     reserved_memory: Numeric  # B that the stack keeps from the allocator
     workspace: Numeric  # B of kernel workspace
     early_stop_recompute: Numeric  # 0 or 1: the last matmul of a block is not recomputed
+    quantise_inflation: Numeric  # traffic of quantise kernels relative to what the recipe needs; 0 = fused away
+    recast_weights: Numeric  # 0: low-bit weights are made once per step, 1: in every micro-batch
 
 
 @dataclass(frozen=True)

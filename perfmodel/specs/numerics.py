@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
 
 from perfmodel.errors import nearest
 from perfmodel.specs.base import FileSpec
@@ -61,20 +63,71 @@ class StateBytes(SpecModel):
         return float(self.weights.value + self.gradients.value + self.master_weights.value + self.moments.value)
 
 
+#: Fields of :class:`LinearSpec` that name a format.
+_LINEAR_FORMATS = ("inputs", "weights", "gradients", "saved", "gather", "activation_inputs")
+
+
+class LinearSpec(SpecModel):
+    """What a low-bit recipe does to the linear layers (operators of the role ``matmul``).
+
+    Forward, data gradient and weight gradient run in the low format; LM head, router, attention core, norms and
+    everything else follow the rest of the recipe.
+
+    Attributes
+    ----------
+    inputs, weights, gradients
+        Format of the operands as the products read them: input, weight, gradient of the output. Products write
+        16 bits.
+    saved
+        Format in which a linear layer keeps its input for the weight gradient.
+    gather
+        Of the weights on the wire of data-parallel gathers.
+    activation_inputs
+        Format in which activation functions keep their input; absent: that of the activations.
+    wide_layers
+        Layers of the model (the first and the last ones) whose linear layers stay in 16 bits.
+    stored
+        Bytes per parameter that stay on the device, copies along the other dimension included.
+    quantise
+        Bytes that quantisation moves per element of an input (forward) and of an output gradient (backward).
+    cast
+        Bytes that making the low-bit weights moves per parameter, each time it is done.
+    """
+
+    inputs: str
+    weights: str
+    gradients: str
+    saved: str
+    gather: str
+    activation_inputs: str | None = None
+    wide_layers: Annotated[int, Strict(), Field(ge=0)] = 0
+    stored: BytesField
+    quantise: BytesField
+    cast: BytesField
+
+    def format_names(self) -> dict[str, str]:
+        """Key -> name of every format of the block."""
+        return {key: getattr(self, key) for key in _LINEAR_FORMATS if getattr(self, key) is not None}
+
+
 class NumericsSpec(FileSpec):
-    """A precision recipe (``kind: numerics``)."""
+    """A precision recipe (``kind: numerics``); ``linear`` is there in low-bit recipes only."""
 
     kind: Literal["numerics"]
     formats: TensorFormats
     compute: ComputeFormats
     state: StateBytes
     optimizer: str = "adam"
+    linear: LinearSpec | None = None
 
     def format_names(self) -> dict[str, str]:
         """Dotted key -> name of every format that the recipe uses."""
-        return {f"formats.{key}": str(value) for key, value in self.formats} | {
-            f"compute.{key}": str(value) for key, value in self.compute
-        }
+        linear = {} if self.linear is None else self.linear.format_names()
+        return (
+            {f"formats.{key}": str(value) for key, value in self.formats}
+            | {f"compute.{key}": str(value) for key, value in self.compute}
+            | {f"linear.{key}": value for key, value in linear.items()}
+        )
 
 
 #: Keys of the short form: a format per kind of tensor ...
@@ -83,7 +136,7 @@ _TENSOR_KEYS = ("weights", "activations", "gradients", "communication", "gradien
 _COMPUTE_KEYS = ("matmul", "attention", "head")
 _STATE_KEYS = ("optimizer", "master_weights")
 SHORT_KEYS = (*_TENSOR_KEYS, *_COMPUTE_KEYS, *_STATE_KEYS)
-_LONG_KEYS = {"formats", "compute", "state"}
+_LONG_KEYS = {"formats", "compute", "state", "linear"}
 
 
 def is_short_form(data: Mapping[str, Any]) -> bool:

@@ -57,6 +57,8 @@ class BehaviourSpec(SpecModel):
     reserved_memory: BytesField | None = None
     workspace: BytesField | None = None
     early_stop_recompute: FractionField | None = None
+    quantise_inflation: RatioField | None = None
+    recast_weights: FractionField | None = None
 
 
 class AttentionChoice(SpecModel):

@@ -81,12 +81,14 @@ class Weight:
 
     ``rows`` is the contracted (input) side. ``tied_to`` names a weight of another operator that is the
     same storage (tied embeddings): it is counted once, but moved and computed with where it is used.
+    A ``frozen`` weight is not trained: it has no gradient and no optimizer state.
     """
 
     name: str
     rows: Extent
     columns: Extent
     tied_to: str | None = None
+    frozen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,11 @@ class Operator:
     saves: tuple[str, ...] = ()
     weight_bits: float | None = None
     sequence: str | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """The operator has weights, and none of them is trained."""
+        return bool(self.weights) and all(weight.frozen for weight in self.weights)
 
 
 @dataclass(frozen=True, eq=False)

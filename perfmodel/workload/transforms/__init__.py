@@ -1,0 +1,5 @@
+"""Changes of operator graphs: pure functions from a graph to a graph."""
+
+from perfmodel.workload.transforms.precision import keep_layers_wide
+
+__all__ = ["keep_layers_wide"]
