@@ -66,8 +66,14 @@ FREE_NUMBERS = (
     FreeNumber("step.elementwise_inflation", 0.3, 0.7, 4.0),
     FreeNumber("step.tensor_exposed", 0.3, 0.0, 1.5),
     FreeNumber("step.data_exposed", 0.2, 0.0, 1.5),
+    FreeNumber("step.expert_exposed", 0.3, 0.0, 2.0),
+    FreeNumber("step.grouped_slowdown", 0.15, 0.6, 3.0),
     FreeNumber("step.block_overhead", 0.5, 1e-6, 5e-4),
+    FreeNumber("step.expert_block_overhead", 0.5, 1e-6, 2e-3),
     FreeNumber("sustained_rate", 0.1, 0.5, 1.2, per="accelerator"),
+    FreeNumber("matmul.fp8.plateau", 0.1, 0.2, 0.95, per="accelerator"),
+    FreeNumber("matmul.mxfp8.plateau", 0.1, 0.2, 0.95, per="accelerator"),
+    FreeNumber("matmul.nvfp4.plateau", 0.1, 0.2, 0.95, per="accelerator"),
     FreeNumber("attention.bf16.plateau", 0.2, 0.1, 0.95, per="both"),
 )
 
