@@ -30,7 +30,7 @@ WORTH_WRITING = 5e-3
 
 def main() -> None:
     """Fit, print, and write if asked to."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description="Fit the shipped software stacks to published steps.")
     arguments.add_argument("--write", action="store_true")
     arguments.add_argument("--without", metavar="ACCELERATOR", action="append", default=[])
     options = arguments.parse_args()

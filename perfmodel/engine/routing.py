@@ -12,7 +12,8 @@ from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import VISITS
 
-HIERARCHICAL, RANDOM, SKEWED = "hierarchical", "random", "skewed"
+HIERARCHICAL, NODE_LIMITED = "hierarchical", "node-limited"
+RANDOM, SKEWED = "random", "skewed"
 
 
 def slowest_rows(routing: Routing, ep: Numeric) -> Numeric:
@@ -48,16 +49,24 @@ def exchange_cost(problem: Problem, size: Numeric, group: Group) -> tuple[Numeri
     Notes
     -----
     A flat dispatcher sends every copy to its expert. A hierarchical one sends a token once to each domain of the
-    innermost tier, between ranks of the same position, and forwards it there.
+    innermost tier, between ranks of the same position, and forwards it there. A ``node-limited`` one does so for
+    routers that limit the domains of a token, and is flat for others.
     """
     tiers = problem.machine.tiers
-    if problem.machine.expert_dispatcher != HIERARCHICAL or len(tiers) == 1:
+    if not _sends_once(problem) or len(tiers) == 1:
         return _exchange(size, group, tiers)
     inner, outer, copies = _hops(problem, group)
     visits = problem.axes[VISITS]
     inside, joules_inside = _exchange(size, inner, tiers)
     across, joules_across = _exchange(size * copies / visits, outer, tiers)
     return experts.forwarded_exchange_time(across, inside), joules_inside + joules_across
+
+
+def _sends_once(problem: Problem) -> bool:
+    """The dispatcher sends a token once to each domain."""
+    dispatcher = problem.machine.expert_dispatcher
+    limited = problem.routing.groups_per_token is not None
+    return dispatcher == HIERARCHICAL or (dispatcher == NODE_LIMITED and limited)
 
 
 def _exchange(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> tuple[Any, Any]:

@@ -172,7 +172,7 @@ class Machine:
     kernel_model: str  # "tile_loop" or "roofline"
     attention_kernel: str  # "flash" or "unfused"
     packed_attention: bool  # query heads of a group share a tile
-    expert_dispatcher: str  # "flat" or "hierarchical"
+    expert_dispatcher: str  # "flat", "hierarchical" or "node-limited"
     devices: int  # of the cluster
     devices_per_node: int
     units: Numeric

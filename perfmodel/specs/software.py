@@ -81,6 +81,8 @@ class DefaultsSpec(SpecModel):
         Sequences without a pipeline, at most as many as a replica has; with a pipeline it is 1.
     layers_per_chunk
         Layers of a model chunk of the interleaved schedule; None: no virtual stages.
+    context_balanced
+        Context parallelism gives every rank an early and a late slice.
     note
         Why.
     """
@@ -89,6 +91,7 @@ class DefaultsSpec(SpecModel):
     zero: Literal[0, 1, 2, 3] = 0
     micro_batch: WholeField = 4
     layers_per_chunk: WholeField | None = None
+    context_balanced: SwitchField = True
     note: str = ""
 
 
@@ -109,7 +112,7 @@ class SoftwareSpec(FileSpec):
     kernel_model: Literal["tile_loop", "roofline"] = "tile_loop"
     attention: AttentionChoice = AttentionChoice()
     defaults: DefaultsSpec = DefaultsSpec()
-    expert_dispatcher: Literal["flat", "hierarchical"] = "flat"
+    expert_dispatcher: Literal["flat", "hierarchical", "node-limited"] = "flat"
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()

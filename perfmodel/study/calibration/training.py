@@ -14,20 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.engine.build import Question, build_question
+from perfmodel.engine.build import Question
 from perfmodel.engine.columns import evaluate_columns
-from perfmodel.errors import PerfmodelError
+from perfmodel.provenance import Basis
 from perfmodel.specs.catalogue import Catalogue
-from perfmodel.specs.resolve import load_scenario
 from perfmodel.study.calibration.robust import Prior, Vector, fit
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import RowProblem
-from perfmodel.study.validation.training import VOCABULARY, measured_quantities
+from perfmodel.study.validation.training import VOCABULARY, measured_quantities, question_of
 from perfmodel.study.validation.training_scenario import RowReader
 
 TIME = "time.step_s"
 #: Relative step of the numerical derivative.
 _STEP = 0.02
+#: How much further the numbers of a device may move when nothing was measured on it or its class.
+LOOSENED = 1.5
+#: How much less a number may move that was measured itself.
+TIGHTENED = 0.4
 #: A number that moves no step by more than this share of its own change was not measured.
 _UNSEEN = 1e-4
 
@@ -66,15 +69,16 @@ FREE_NUMBERS = (
     FreeNumber("step.elementwise_inflation", 0.3, 0.7, 4.0),
     FreeNumber("step.tensor_exposed", 0.3, 0.0, 1.5),
     FreeNumber("step.data_exposed", 0.2, 0.0, 1.5),
-    FreeNumber("step.expert_exposed", 0.3, 0.0, 2.0),
-    FreeNumber("step.grouped_slowdown", 0.15, 0.6, 3.0),
+    FreeNumber("step.expert_exposed", 0.4, 0.0, 2.0),
+    FreeNumber("step.grouped_slowdown", 0.25, 0.6, 3.0),
     FreeNumber("step.block_overhead", 0.5, 1e-6, 5e-4),
     FreeNumber("step.expert_block_overhead", 0.5, 1e-6, 2e-3),
-    FreeNumber("sustained_rate", 0.1, 0.5, 1.2, per="accelerator"),
-    FreeNumber("matmul.fp8.plateau", 0.1, 0.2, 0.95, per="accelerator"),
-    FreeNumber("matmul.mxfp8.plateau", 0.1, 0.2, 0.95, per="accelerator"),
-    FreeNumber("matmul.nvfp4.plateau", 0.1, 0.2, 0.95, per="accelerator"),
+    FreeNumber("sustained_rate", 0.08, 0.5, 1.0, per="accelerator"),
+    FreeNumber("matmul.fp8.plateau", 0.08, 0.2, 0.95, per="accelerator"),
+    FreeNumber("matmul.mxfp8.plateau", 0.08, 0.2, 0.95, per="accelerator"),
+    FreeNumber("matmul.nvfp4.plateau", 0.08, 0.2, 0.95, per="accelerator"),
     FreeNumber("attention.bf16.plateau", 0.2, 0.1, 0.95, per="both"),
+    FreeNumber("attention.bf16.backward_fraction", 0.2, 0.3, 1.2, per="both"),
 )
 
 
@@ -95,12 +99,23 @@ class Observation:
     measured: float
     weight: float
 
+    def slots(self, numbers: Sequence[FreeNumber]) -> list[Slot]:
+        """The numbers that this step sees."""
+        return [self.slot(number) for number in numbers if self.prior(number.leaf) is not None]
+
     def slot(self, number: FreeNumber) -> Slot:
-        """The fitted number that this step sees."""
+        """Where a number stands for this step."""
         machine = self.question.problem.machine
         software = "*" if number.per == "accelerator" else machine.software
         accelerator = "*" if number.per == "software" else machine.accelerator
         return Slot(number.leaf, software, accelerator)
+
+    def freedom(self, slot: Slot) -> float:
+        """How much more or less than usual a number may move: a measured one less, one of an unknown device more."""
+        machine = self.question.problem.machine
+        if machine.provenance[slot.leaf].basis == Basis.MEASURED and slot.software == "*":
+            return TIGHTENED
+        return LOOSENED if slot.accelerator != "*" and machine.confidence == "assumed" else 1.0
 
     def prior(self, leaf: str) -> float | None:
         """The value in the specs; None where the machine has no such number."""
@@ -128,8 +143,7 @@ class Calibration:
 
     def leaves(self, observation: Observation, numbers: Sequence[FreeNumber] = FREE_NUMBERS) -> dict[str, float]:
         """The fitted numbers that a step sees, by leaf."""
-        slots = [observation.slot(number) for number in numbers]
-        return {slot.leaf: self.values[slot] for slot in slots if slot in self.values}
+        return {slot.leaf: self.values[slot] for slot in observation.slots(numbers) if slot in self.values}
 
 
 def observe(rows: Sequence[Row], catalogue: Catalogue) -> list[Observation]:
@@ -141,9 +155,8 @@ def observe(rows: Sequence[Row], catalogue: Catalogue) -> list[Observation]:
         if measured is None:
             continue
         try:
-            scenario = reader.read(row)
-            question = build_question(load_scenario(scenario.mapping, catalogue))
-        except (RowProblem, PerfmodelError):
+            question, scenario = question_of(row, reader, catalogue)
+        except RowProblem:
             continue  # `validate` names them; a calibration uses what can be predicted
         found.append((row, question, measured, json.dumps(scenario.mapping, sort_keys=True, default=str)))
     keys = [key for *_, key in found]
@@ -172,9 +185,7 @@ def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber]
     Calibration
         One value per slot that some observation depends on.
     """
-    slots = list(dict.fromkeys(
-        one.slot(number) for one in observations for number in numbers if one.prior(number.leaf) is not None
-    ))  # fmt: skip
+    slots = list(dict.fromkeys(slot for one in observations for slot in one.slots(numbers)))
     problem = _Fit(observations, numbers, slots)
     point = fit(problem.model, problem.prior(), np.array([one.weight for one in observations]))
     residuals, slopes = problem.model(point)
@@ -194,12 +205,9 @@ class _Fit:
         self.slots = slots
         self.numbers = {number.leaf: number for number in numbers}
         self.position = {slot: position for position, slot in enumerate(slots)}
-        self.start = {
-            slot: value
-            for one in observations
-            for number in numbers
-            if (slot := one.slot(number)) in self.position and (value := one.prior(number.leaf)) is not None
-        }
+        self.start = {slot: float(one.prior(slot.leaf) or 0.0) for one in observations for slot in one.slots(numbers)}
+
+        self.freedom = {slot: one.freedom(slot) for one in observations for slot in one.slots(numbers)}
 
     def coordinate(self, slot: Slot, value: float) -> float:
         """Logarithm of a scale, a fraction as it is."""
@@ -216,16 +224,15 @@ class _Fit:
         low = np.array([self.coordinate(slot, number.low) for slot, number in pairs])
         high = np.array([self.coordinate(slot, number.high) for slot, number in pairs])
         middle = np.clip([self.coordinate(slot, self.start[slot]) for slot in self.slots], low, high)
-        return Prior(middle, np.array([number.deviation for number in free]), low, high)
+        deviation = np.array([number.deviation for number in free])
+        return Prior(middle, deviation * np.array([self.freedom[slot] for slot in self.slots]), low, high)
 
     def model(self, point: Vector) -> tuple[Vector, Vector]:
         """Log ratios of predicted to measured, and their slopes."""
         residuals = np.empty(len(self.observations))
         slopes = np.zeros((len(self.observations), len(self.slots)))
         for row, one in enumerate(self.observations):
-            seen = [
-                self.position[slot] for number in self.numbers.values() if (slot := one.slot(number)) in self.position
-            ]
+            seen = [self.position[slot] for slot in one.slots(list(self.numbers.values()))]
             times = self._times(one, seen, point)
             logs = np.log(times)
             residuals[row] = logs[-1] - np.log(one.measured)

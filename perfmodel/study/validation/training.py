@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfmodel.engine.build import build_question
+from perfmodel.engine.build import Question, build_question
 from perfmodel.engine.evaluate import answer
 from perfmodel.engine.headline import plan_rules
 from perfmodel.engine.result import Result
@@ -62,22 +62,35 @@ def measured_quantities(row: Row) -> dict[str, float]:
     return found
 
 
+def question_of(row: Row, reader: RowReader, catalogue: Catalogue) -> tuple[Question, RowScenario]:
+    """The question that a row asks, and the scenario behind it.
+
+    Raises
+    ------
+    RowProblem
+        The row cannot be predicted; the kind of the error says why.
+    """
+    scenario = reader.read(row)
+    try:
+        question = build_question(load_scenario(scenario.mapping, catalogue))
+    except (SpecError, UnsupportedOperator) as error:
+        # The row describes something that the specs refuse (a precision that the device lacks ...).
+        raise UnsupportedRow(str(error)) from error
+    broken = rules.reasons(plan_rules(question.problem, question.plan, question.resolved.devices))
+    if broken:
+        raise InfeasibleRow("; ".join(broken))
+    return question, scenario
+
+
 def _predict(row: Row, reader: RowReader, catalogue: Catalogue) -> dict[str, Prediction]:
     try:
-        scenario = reader.read(row)
-        question = build_question(load_scenario(scenario.mapping, catalogue))
-        broken = rules.reasons(plan_rules(question.problem, question.plan, question.resolved.devices))
-        if broken:
-            return _refused(Status.INFEASIBLE, "; ".join(broken))
+        question, scenario = question_of(row, reader, catalogue)
         return _predictions(answer(question), scenario)
     except IncompleteRow as error:
         return _refused(Status.INCOMPLETE, str(error))
     except InfeasibleRow as error:
         return _refused(Status.INFEASIBLE, str(error))
-    except (UnsupportedRow, UnsupportedOperator) as error:
-        return _refused(Status.UNSUPPORTED, str(error))
-    except SpecError as error:
-        # The row describes something that the specs refuse (a precision that the device lacks ...).
+    except (UnsupportedRow, UnsupportedOperator, SpecError) as error:
         return _refused(Status.UNSUPPORTED, str(error))
 
 

@@ -201,6 +201,7 @@ class RowReader:
             "sequence_parallel": bool(whole(row, "sp", 0)) and layout.tp > 1,
             "zero": self._zero(row, software, out),
             "recompute": self._recompute(row, software, out),
+            "context_parallel": {"kind": "all-gather", "balanced": software.defaults.context_balanced},
             "pipeline": _pipeline(needed(row, "layers"), layout, _virtual_stages(row, layout, software, out)),
         }
 
