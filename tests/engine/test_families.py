@@ -44,7 +44,7 @@ def machine() -> LoadedScenario:
 def test_every_model_of_the_catalogue_runs_one_training_step(machine: LoadedScenario, name: str) -> None:
     scenario = machine.replace(model=name)
     if "experts" in scenario.question.problem.axes:
-        scenario = scenario.replace(**{"strategy.ep": 8})  # a gathered layer of all experts is larger than a device
+        scenario = scenario.replace(**{"strategy.ep": 4})  # a gathered layer of all experts is larger than a device
     result, problem = scenario.run(), scenario.question.problem
     assert 0.0 < result.time["step_s"] < 3600.0
     assert 0.0 < result.metrics["mfu"] <= result.metrics["hfu"] < 1.0
@@ -122,6 +122,30 @@ def test_ranks_of_a_tensor_group_share_the_work(machine: LoadedScenario, name: s
     ranks = 2.0 if name == "mamba2-2.7b" else 8.0
     # One group of vectors cannot be split: every rank computes its scores (and its share of the projection) again.
     assert work(ranks) == pytest.approx(work(1.0), rel=0.03 if name == "mamba2-2.7b" else 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "sentence"),
+    [
+        ("nemotron-h-8b", 3, "tp = 3 does not divide the 128 heads (or channels) of the recurrent mixer"),
+        ("nemotron-h-8b", 16, ""),  # the eight groups are copied
+        ("qwen3-next-80b-a3b", 12, "tp = 12 neither divides the 16 groups of the recurrent mixer nor is a multiple"),
+        ("mimo-v2-flash", 6, "tp = 6 neither divides the 4 key-value heads of the full-attention layers nor is"),
+    ],
+)
+def test_a_tensor_group_that_does_not_fit_says_which_heads(
+    machine: LoadedScenario, name: str, tp: int, sentence: str
+) -> None:
+    change = {"model": name, "strategy.tp": tp, "cluster.devices": 96, "workload.global_batch": 96}
+    reasons = [one for one in machine.replace(**change).run().reasons if "recurrent" in one or "key-value" in one]
+    assert bool(reasons) == bool(sentence)
+    assert not sentence or any(sentence in one for one in reasons)
+
+
+def test_a_recurrence_is_not_cut_by_context_parallelism(machine: LoadedScenario) -> None:
+    result = machine.replace(**{"model": "jamba-v0.1", "strategy.cp": 2, "strategy.ep": 4}).run()
+    assert not result.feasible
+    assert any("mixer.scan runs along it" in reason for reason in result.reasons)
 
 
 def test_prediction_layers_lie_on_the_last_stage(run: Run) -> None:
