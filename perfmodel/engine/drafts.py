@@ -306,7 +306,7 @@ class _Writer:
     def _scan(self, block: Block, operator: Scan) -> None:
         """Matrix products of chunks at the plateau of large matmuls, or a serial scan on the vector units."""
         formats, machine = self.problem.formats, self.problem.machine
-        flop, traffic = scan_work(self.sizes, operator, formats.activations, formats.full_precision)
+        flop, traffic = scan_work(self.problem, self.sizes, operator)
         data_type = formats.compute["attention"]
         matrix = machine.matmul[data_type]
         rate = {"peak": matrix.peak, "plateau": matrix.plateau / machine.step.matmul_slowdown}

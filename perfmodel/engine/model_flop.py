@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from perfmodel.engine.problem import Problem
+from perfmodel.engine.problem import Problem, model_number
 from perfmodel.equations import attention, matmul, scan
 from perfmodel.parallel.placement import local_size
 from perfmodel.units import Numeric
@@ -122,8 +122,9 @@ def attended_pairs(problem: Problem, operator: Attention | AttentionMatmul) -> N
     if problem.workload.mean_attended is not None and operator.sequence is None:
         return sequence * problem.workload.mean_attended
     masked = operator.causal if isinstance(operator, Attention) else operator.causal_mask
-    if operator.window is not None and operator.chunked:
-        return attention.chunked_pairs(sequence, float(operator.window))
     if operator.window is not None:
-        return attention.windowed_pairs(sequence, 0.0, float(operator.window))
+        window = model_number(problem, float(operator.window), "window")
+        if operator.chunked:
+            return attention.chunked_pairs(sequence, window)
+        return attention.windowed_pairs(sequence, 0.0, window)
     return attention.causal_pairs(sequence, 0.0) if masked else sequence * sequence

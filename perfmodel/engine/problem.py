@@ -221,6 +221,13 @@ def name_step(value: Any, name: str, unit: str) -> Any:
     return as_traced(value).named(name, unit)
 
 
+def model_number(problem: Problem, value: float, name: str) -> Numeric:
+    """A number that the graph states beside its axes (a window, a count): a leaf of the model in a derivation."""
+    if problem.label is keep:
+        return value
+    return Traced.leaf(value, f"model.{name}", "", problem.graph.name, "paper")
+
+
 def call_each(function: Callable[..., Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Call an equation row by row: the derivation of one plan, with traced operands."""
     return [function(**row) for row in rows]

@@ -19,7 +19,7 @@ from perfmodel.engine.drafts import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
 from perfmodel.engine.parameters import ALL_CLASSES, class_of
-from perfmodel.engine.problem import Problem, keep, total
+from perfmodel.engine.problem import Problem, keep, model_number, total
 from perfmodel.engine.saved import kept_bytes, saved_tensors
 from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import overlap
@@ -134,8 +134,15 @@ def _unit(field: str) -> str:
     return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
 
-def _mean_layer(problem: Problem) -> tuple[tuple[Block, float], ...]:
-    return tuple((block, block.count / problem.graph.layers) for block in problem.graph.blocks)
+def _mean_layer(problem: Problem) -> tuple[tuple[Block, Numeric], ...]:
+    """The kinds of layers and their shares."""
+    blocks = problem.graph.blocks
+    if len(blocks) == 1:
+        return ((blocks[0], 1.0),)
+    layers = model_number(problem, float(problem.graph.layers), "layers")
+    return tuple(
+        (block, model_number(problem, float(block.count), f"layers ({block.name})") / layers) for block in blocks
+    )
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class _Fold:
     """The rows of the blocks of one section, with their weights."""
 
     kernels: list[tuple[Kernel, KernelEnergy, Numeric]]
-    rows: list[tuple[CommunicationCost, float]]
+    rows: list[tuple[CommunicationCost, Numeric]]
     recomputed: frozenset[str]
     repeated: Mapping[tuple[str, str], Numeric]  # share of an operator of a block that recomputation runs; default all
     attending: frozenset[tuple[str, str]]  # block and operator of the attention kernels
@@ -179,7 +186,7 @@ class _Fold:
 def _fold(
     problem: Problem,
     sizes: Sizes,
-    blocks: tuple[tuple[Block, float], ...],
+    blocks: tuple[tuple[Block, Numeric], ...],
     costed: list[tuple[Kernel, KernelEnergy]],
     rows: tuple[CommunicationCost, ...],
     recomputed: frozenset[str],
@@ -263,16 +270,18 @@ def _exposed_context(
     return overlap.exposed_time(moved, exposed, attended * (1.0 - 1.0 / sizes.cp))
 
 
-def _overhead(problem: Problem, blocks: tuple[tuple[Block, float], ...]) -> Numeric:
+def _overhead(problem: Problem, blocks: tuple[tuple[Block, Numeric], ...]) -> Numeric:
     """Launch overhead of one pass of the mean layer; none of the embedding and the head."""
     if blocks[0][0] not in problem.graph.blocks:
         return 0.0
     step = problem.machine.step
-    routed = sum(weight for block, weight in blocks if any(isinstance(one, Dispatch) for one in block.operators))
-    return step.block_overhead + routed * step.expert_block_overhead if routed else step.block_overhead
+    routed = [weight for block, weight in blocks if any(isinstance(one, Dispatch) for one in block.operators)]
+    return step.block_overhead + total(routed) * step.expert_block_overhead if routed else step.block_overhead
 
 
-def _launched_again(overhead: Numeric, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]) -> Numeric:
+def _launched_again(
+    overhead: Numeric, blocks: tuple[tuple[Block, Numeric], ...], recomputed: frozenset[str]
+) -> Numeric:
     """Launch overhead of a recomputation: that of a pass, for the share of the operators that run again."""
     names = [operator.name for block, _ in blocks for operator in block.operators]
     return overhead * float(sum(name in recomputed for name in names)) / float(len(names))
@@ -292,7 +301,7 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
 
 
 def _saved_bytes(
-    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, float], ...], recomputed: frozenset[str]
+    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...], recomputed: frozenset[str]
 ) -> Numeric:
     if not problem.workload.training:
         return 0.0
@@ -305,7 +314,7 @@ def _saved_bytes(
     )
 
 
-def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, float], ...]) -> dict[str, Numeric]:
+def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...]) -> dict[str, Numeric]:
     counts: dict[str, list[Numeric]] = {one.field: [] for one in ALL_CLASSES}
     for block, weight in blocks:
         for operator in block.operators:

@@ -58,6 +58,9 @@ class Question:
     context: str = GATHERED
     balanced: bool = True
     recurrences: tuple[str, ...] = ()
+    mixer_heads: int = 0
+    mixer_groups: int = 0
+    full_kv_heads: int = 0
 
 
 def integer_rules(
@@ -79,6 +82,9 @@ def integer_rules(
     context: str = GATHERED,
     balanced: bool = True,
     recurrences: tuple[str, ...] = (),
+    mixer_heads: int = 0,
+    mixer_groups: int = 0,
+    full_kv_heads: int = 0,
 ) -> tuple[RuleOutcome, ...]:
     """Apply every rule to every plan.
 
@@ -98,6 +104,10 @@ def integer_rules(
         Kind of context parallelism, and whether every rank has an early and a late slice of the sequence.
     recurrences
         Operators that run along the sequence and that context parallelism cannot cut.
+    mixer_heads, mixer_groups
+        Heads (or channels) of a recurrent mixer, and groups of them that share their vectors; 0 without one.
+    full_kv_heads
+        Key-value heads of the full-attention layers where they differ from those of the windowed ones; else 0.
 
     Returns
     -------
@@ -108,7 +118,8 @@ def integer_rules(
         layers=layers, heads=heads, kv_heads=kv_heads, ffn=ffn, vocabulary=vocabulary, hidden=hidden,
         sequence_length=sequence_length, global_batch=global_batch, cluster_devices=cluster_devices,
         requested_devices=requested_devices, experts=experts, expert_ffn=expert_ffn, shared_ffn=shared_ffn,
-        context=context, balanced=balanced, recurrences=recurrences,
+        context=context, balanced=balanced, recurrences=recurrences, mixer_heads=mixer_heads,
+        mixer_groups=mixer_groups, full_kv_heads=full_kv_heads,
     )  # fmt: skip
     return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
 
@@ -186,6 +197,7 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
         (question.heads, "attention heads"),
         (question.ffn, "feed-forward columns"),
         (question.shared_ffn, "columns of the shared experts"),
+        (question.mixer_heads, "heads (or channels) of the recurrent mixer"),
     )
     for size, what in sizes:
         yield RuleOutcome(
@@ -195,15 +207,20 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
                 f"tp = {tp[row]} does not divide the {size} {what}{nearest_divisors(size, int(tp[row]))}"
             ),
         )
-    copies = np.mod(tp, max(question.kv_heads, 1)) != 0
-    yield RuleOutcome(
-        "tp fits key-value heads",
-        _not_divisible(question.kv_heads, tp) & copies,
-        lambda row: (
-            f"tp = {tp[row]} neither divides the {question.kv_heads} key-value heads nor is a multiple of them"
-            f"{nearest_divisors(question.kv_heads, int(tp[row]))}"
-        ),
+    copied = (
+        (question.kv_heads, "key-value heads"),
+        (question.full_kv_heads, "key-value heads of the full-attention layers"),
+        (question.mixer_groups, "groups of the recurrent mixer"),
     )
+    for size, what in copied:
+        yield RuleOutcome(
+            f"tp fits {what}",
+            _not_divisible(size, tp) & (np.mod(tp, max(size, 1)) != 0),
+            lambda row, size=size, what=what: (
+                f"tp = {tp[row]} neither divides the {size} {what} nor is a multiple of them"
+                f"{nearest_divisors(size, int(tp[row]))}"
+            ),
+        )
     widest = min(size for size in (question.hidden, question.vocabulary, 2**62) if size > 0)
     yield RuleOutcome(
         "tp within widths",

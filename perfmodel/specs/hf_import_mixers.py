@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, cast
 
 from perfmodel.errors import SpecError
 from perfmodel.specs.hf_import_reader import ConfigReader
@@ -141,9 +142,9 @@ def image_positions(reader: ConfigReader) -> int:
 
 def _vision_encoder(reader: ConfigReader) -> EncoderSpec:
     positions, patch = image_positions(reader), reader.number("patch_size") or 0
-    labels = reader.config.get("id2label")
+    labels: Any = reader.config.get("id2label")
     return EncoderSpec(
         kind="vision", layers=reader.require("layers"), positions=positions, class_token=True,
         patch=(reader.number("num_channels") or 3) * patch**2,
-        classes=len(labels) if isinstance(labels, dict) and labels else None,
+        classes=len(cast("Mapping[str, Any]", labels)) or None if isinstance(labels, Mapping) else None,
     )  # fmt: skip

@@ -97,6 +97,33 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": "bf16-mixed",
         "strategy": {"cp": 2, "ep": 16, "zero": 3, "recompute": "full", "context_parallel": "ring"},
     },
+    # Recurrences, experts and attention in one model.
+    "hybrid": {
+        "model": "nemotron-3-nano-30b-a3b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 128},
+        "numerics": "bf16-mixed",
+        "strategy": {"tp": 2, "ep": 8, "sequence_parallel": True, "zero": 1, "recompute": "selective"},
+    },
+    # An encoder with a length of its own, and cross attention.
+    "audio": {
+        "model": "whisper-large-v3",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 16},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 448, "global_batch": 128},
+        "numerics": "bf16-mixed",
+        "strategy": {"tp": 2, "pp": 2, "zero": 1, "micro_batch": 4},
+    },
+    # Latent and sparse attention, a delta rule: what else the builders make.
+    "sparse": {
+        "model": {"extends": "deepseek-v3.2", "name": "sparse", "train_prediction_layers": True},
+        "cluster": {"name": "meta-24k-h100-roce", "devices": 2048},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 2048},
+        "numerics": "bf16-mixed",
+        "strategy": {"tp": 2, "ep": 64, "sequence_parallel": True, "zero": 1, "recompute": "full"},
+    },
 }
 
 
