@@ -50,7 +50,8 @@ CLASS: dict[str, Any] = {
 SOFTWARE: dict[str, Any] = {
     "kind": "software", "name": "stack", "provenance": {"source": "stack-notes", "basis": "paper"},
     "behaviour": {
-        "tensor_exposed": 1, "regather_exposed": 0, "context_exposed": 0.3, "pipeline_exposed": 0.4,
+        "tensor_exposed": 1, "regather_exposed": 0, "context_exposed": 0.3, "expert_exposed": 0.8,
+        "pipeline_exposed": 0.4, "grouped_slowdown": 1, "expert_block_overhead": "80 us",
         "data_exposed": 0.1, "data_window": 1,
         "elementwise_inflation": 1, "matmul_slowdown": 1, "block_overhead": "40 us", "fixed_overhead": "5 ms",
         "optimizer_traffic_factor": 2, "jitter_per_doubling": 0.005, "gradient_bucket_bytes": "100 MB",
