@@ -22,6 +22,7 @@ from perfmodel.specs.quantities import (
     SpecModel,
     TimeField,
 )
+from perfmodel.specs.strategy import LoraSpec
 
 __all__ = ["AttentionChoice", "BehaviourSpec", "EfficiencySpec", "SoftwareSpec", "StackEfficiency"]
 
@@ -81,6 +82,8 @@ class DefaultsSpec(SpecModel):
         Sequences without a pipeline, at most as many as a replica has; with a pipeline it is 1.
     layers_per_chunk
         Layers of a model chunk of the interleaved schedule; None: no virtual stages.
+    lora
+        Adapters of a fine-tuning by them.
     note
         Why.
     """
@@ -89,6 +92,7 @@ class DefaultsSpec(SpecModel):
     zero: Literal[0, 1, 2, 3] = 0
     micro_batch: WholeField = 4
     layers_per_chunk: WholeField | None = None
+    lora: LoraSpec | None = None
     note: str = ""
 
 
