@@ -34,10 +34,10 @@ from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.units import Numeric
 from perfmodel.workload import apply_transforms, build_graph
 from perfmodel.workload.operators import CrossEntropy, OperatorGraph
-from perfmodel.workload.transforms import keep_layers_wide
+from perfmodel.workload.transforms import add_adapters, keep_layers_wide
 
 #: Workloads that one step of this engine can cost.
-_TRAINING, _FORWARD = "training", "forward"
+_TRAINING, _FINE_TUNING, _FORWARD = "training", "fine-tuning", "forward"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def _graph(resolved: ResolvedScenario) -> OperatorGraph:
         build_graph(resolved.model, attention_kernel=resolved.software.attention.kernel),
         [{"name": one.name, **one.options} for one in resolved.scenario.transforms],
     )
-    linear = resolved.numerics.linear
+    lora, linear = resolved.scenario.workload.lora, resolved.numerics.linear
+    if lora is not None:
+        graph = add_adapters(graph, lora.rank, lora.targets, dropout=bool(lora.dropout))
     return graph if linear is None else keep_layers_wide(graph, linear.wide_layers)
 
 
@@ -158,10 +160,9 @@ def _bf16_peak(resolved: ResolvedScenario) -> float | None:
 
 def _workload(resolved: ResolvedScenario) -> Workload:
     stated = resolved.scenario.workload
-    if stated.kind not in (_TRAINING, _FORWARD) and not (stated.kind == "fine-tuning" and stated.method != "lora"):
-        raise UnsupportedOperator(
-            f"workload.kind: {stated.kind!r} has no equations yet; known: training, fine-tuning (full), forward"
-        )
+    if stated.kind not in (_TRAINING, _FINE_TUNING, _FORWARD):
+        known = f"{_TRAINING}, {_FINE_TUNING}, {_FORWARD}"
+        raise UnsupportedOperator(f"workload.kind: {stated.kind!r} has no equations yet; known: {known}")
     training = stated.kind != _FORWARD
     batch = stated.global_batch if training else stated.batch
     return Workload(

@@ -134,17 +134,19 @@ class _Writer:
             "mean_share": mean_share,
         }
         tokens = batch * rows
-        self._quantise(block, operator, FORWARD, tokens, mean_share)
         self._one_matmul(
             **shape, phase=FORWARD, m=rows, n=columns, k=contraction, widths=(widths.input, widths.weight, logits)
         )
+        self._quantise(block, operator, FORWARD, tokens, mean_share)
         if not self.problem.workload.training:
             return
-        self._quantise(block, operator, BACKWARD, tokens, mean_share)
         self._one_matmul(
             **shape, phase=BACKWARD, m=rows, n=contraction, k=columns,
             widths=(widths.gradient, widths.weight, formats.activations),
         )  # fmt: skip
+        self._quantise(block, operator, BACKWARD, tokens, mean_share)
+        if operator.frozen:
+            return
         accumulate = 2.0 * formats.state_gradients  # the weight gradient is read and written: it accumulates
         self._one_matmul(
             **shape, phase=BACKWARD, m=columns, n=contraction, k=rows,
@@ -374,7 +376,7 @@ class _Writer:
         features = self.sizes.elements(((operator.hidden,),), per_score=False)
         width = self.problem.formats.activations
         self._memory_bound(block, operator, ElementwiseKind.EMBEDDING, FORWARD, features, 2.0, width, 0.0)
-        if self.problem.workload.training:
+        if self.problem.workload.training and not operator.frozen:
             self._memory_bound(block, operator, ElementwiseKind.EMBEDDING, BACKWARD, features, 3.0, width, 1.0)
 
     def _cross_entropy(self, block: Block, operator: CrossEntropy) -> None:
@@ -400,6 +402,8 @@ class _Writer:
         flop_per_element: float,
         mean_share: Numeric = 1.0,
     ) -> None:
+        if moved == 0.0:
+            return  # the operator has no kernel in this phase
         machine = self.problem.machine
         traffic = machine.step.elementwise_inflation * elementwise.elementwise_traffic(elements, 1.0, moved, width)
         flop = training.vector_flop(elements, flop_per_element)

@@ -149,7 +149,8 @@ def _executed_flop(evaluation: Evaluation) -> Numeric:
 def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Economics:
     numbers, formats = evaluation.numbers, problem.formats
     stored = formats.state_weights + formats.state_master + formats.state_moments
-    checkpoint = memory.state_bytes(parameter_count(problem), stored, 1.0)
+    # A checkpoint of a fine-tuning holds what is trained.
+    checkpoint = memory.state_bytes(parameter_count(problem, trained_only=problem.has_frozen), stored, 1.0)
     return economics(
         problem,
         devices=numbers.devices,

@@ -24,6 +24,8 @@ from perfmodel.workload.operators import (
 _STATE_PRODUCTS = {ScanKind.SELECTIVE: 2.0, ScanKind.STATE_SPACE: 2.0, ScanKind.DELTA_RULE: 3.0}
 #: Forward, data gradient and weight gradient are three matmuls of the same work.
 TRAINING_PASSES = 3.0
+#: A frozen layer has no weight gradient.
+FROZEN_PASSES = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,17 @@ class ModelFlop:
 
 @lru_cache(maxsize=64)
 def model_flop_per_token(problem: Problem) -> ModelFlop:
-    """FLOP per token of one step: three passes for training, one for a forward-only workload."""
+    """FLOP per token of one step: three passes for training (two of frozen layers), one for a forward-only workload."""
     graph, sequence = problem.graph, problem.workload.sequence_length
     linear: Numeric = 0.0
+    frozen: Numeric = 0.0
     causal: Numeric = 0.0
     full: Numeric = 0.0
     for block in graph.all_blocks():
         for operator in block.operators:
-            if isinstance(operator, (Matmul, GroupedMatmul)):
+            if isinstance(operator, (Matmul, GroupedMatmul)) and operator.frozen:
+                frozen = frozen + block.count * _linear(problem, operator)
+            elif isinstance(operator, (Matmul, GroupedMatmul)):
                 linear = linear + block.count * _linear(problem, operator)
             elif isinstance(operator, Scan):
                 linear = linear + block.count * _recurrence(problem, operator)
@@ -56,6 +61,9 @@ def model_flop_per_token(problem: Problem) -> ModelFlop:
                 causal = causal + block.count * _attention(problem, operator, causal=True) / sequence
                 full = full + block.count * _attention(problem, operator, causal=False) / sequence
     passes = TRAINING_PASSES if problem.workload.training else 1.0
+    if problem.has_frozen:
+        fixed = (FROZEN_PASSES if problem.workload.training else 1.0) * frozen
+        return ModelFlop(fixed + passes * (linear + causal), fixed + passes * (linear + full))
     return ModelFlop(passes * (linear + causal), passes * (linear + full))
 
 
@@ -83,13 +91,13 @@ def _rows_per_token(problem: Problem, operator: Operator) -> Numeric:
 
 
 @lru_cache(maxsize=64)
-def parameter_count(problem: Problem) -> Numeric:
+def parameter_count(problem: Problem, *, trained_only: bool = False) -> Numeric:
     """Parameters of the whole model from the sizes of its axes (traced where these are); tied ones count once."""
     count: Numeric = 0.0
     for block in problem.graph.all_blocks():
         for operator in block.operators:
             for weight in operator.weights:
-                if not weight.tied_to:
+                if not weight.tied_to and not (trained_only and weight.frozen):
                     rows, columns = (local_size(side, problem.axes, {}) for side in (weight.rows, weight.columns))
                     count = count + block.count * rows * columns
     return count

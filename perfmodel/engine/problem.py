@@ -158,6 +158,11 @@ class Problem:
     recurrences: tuple[str, ...] = ()  # operators along the sequence that context parallelism cannot cut
 
     @property
+    def has_frozen(self) -> bool:
+        """Some parameters are not trained."""
+        return any(one.frozen for one in self.parameter_classes)
+
+    @property
     def layers(self) -> int:
         return self.graph.layers
 

@@ -262,12 +262,14 @@ def _gathered_input(block: Block, operator: Operator, tensor: Tensor) -> list[Co
     make = functools.partial(
         collective_use, block, operator, tensor.name, group="tp", features=tensor.features, sequence=tensor.sequence
     )
-    return [
+    uses = [
         make(phase="forward", operation="all-gather", applies="sequence_parallel"),
         make(phase="backward", operation="all-reduce", applies="tensor_parallel_only"),
         make(phase="backward", operation="reduce-scatter", applies="sequence_parallel"),
-        make(phase="backward", operation="all-gather", applies="sequence_parallel", regather=True),
     ]
+    if operator.frozen:  # no weight gradient that would need the input again
+        return uses
+    return [*uses, make(phase="backward", operation="all-gather", applies="sequence_parallel", regather=True)]
 
 
 def _reduced_output(block: Block, operator: Operator, tensor: Tensor) -> list[CollectiveUse]:

@@ -22,6 +22,7 @@ from perfmodel.specs.quantities import (
     SpecModel,
     TimeField,
 )
+from perfmodel.specs.strategy import LoraSpec
 
 __all__ = ["AttentionChoice", "BehaviourSpec", "EfficiencySpec", "SoftwareSpec", "StackEfficiency"]
 
@@ -83,6 +84,8 @@ class DefaultsSpec(SpecModel):
         Layers of a model chunk of the interleaved schedule; None: no virtual stages.
     context_balanced
         Context parallelism gives every rank an early and a late slice.
+    lora
+        Adapters of a fine-tuning by them.
     note
         Why.
     """
@@ -92,6 +95,7 @@ class DefaultsSpec(SpecModel):
     micro_batch: WholeField = 4
     layers_per_chunk: WholeField | None = None
     context_balanced: SwitchField = True
+    lora: LoraSpec | None = None
     note: str = ""
 
 

@@ -210,6 +210,24 @@ class RoutingSpec(SpecModel):
         return self
 
 
+class LoraSpec(SpecModel):
+    """Low-rank adapters of a fine-tuning; everything else is frozen.
+
+    Attributes
+    ----------
+    rank
+        Of the adapters.
+    targets
+        Linear layers that get one: names of operators, or shell patterns (``attention.*``, ``mlp.*``).
+    dropout
+        The input of the adapters is dropped out.
+    """
+
+    rank: WholeField
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    dropout: SwitchField = False
+
+
 class WorkloadSpec(SpecModel):
     """What is computed.
 
@@ -233,6 +251,8 @@ class WorkloadSpec(SpecModel):
         How tokens are spread over experts (mixtures of experts).
     method
         Of fine-tuning: ``full`` or ``lora``.
+    lora
+        The adapters of ``method: lora``.
     prompt_tokens, output_tokens
         Of one request (inference).
     """
@@ -245,6 +265,7 @@ class WorkloadSpec(SpecModel):
     mean_attended_length: Annotated[float, Field(gt=0)] | None = None
     routing: RoutingSpec = RoutingSpec()
     method: Literal["full", "lora"] | None = None
+    lora: LoraSpec | None = None
     prompt_tokens: CountField | None = None
     output_tokens: CountField | None = None
 
@@ -258,6 +279,7 @@ class WorkloadSpec(SpecModel):
         if missing:
             context = {"kind": self.kind, "names": ", ".join(missing)}
             raise PydanticCustomError("workload", "a workload of kind {kind} needs {names} (at least 1)", context)
+        self._check_method()
         attended, length = self.mean_attended_length, self.sequence_length
         if attended is not None and length is not None and attended > length:
             context = {"attended": attended, "length": length}
@@ -265,3 +287,12 @@ class WorkloadSpec(SpecModel):
                 "workload", "mean_attended_length {attended} exceeds sequence_length {length}", context
             )
         return self
+
+    def _check_method(self) -> None:
+        if self.method is not None and self.kind != "fine-tuning":
+            raise PydanticCustomError("workload", "method belongs to kind fine-tuning, not {kind}", {"kind": self.kind})
+        if self.method == "lora" and self.lora is None:
+            context = {"example": "lora: {rank: 16, targets: [attention.query_key_value, attention.output]}"}
+            raise PydanticCustomError("workload", "method lora needs its adapters; write `{example}`", context)
+        if self.lora is not None and self.method != "lora":
+            raise PydanticCustomError("workload", "lora belongs to method: lora", {})

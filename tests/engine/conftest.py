@@ -56,6 +56,21 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": {"extends": "fp8-block", "name": "fp8", "linear": {"wide_layers": 16}},
         "strategy": {"tp": 2, "pp": 2, "sequence_parallel": True, "zero": 1, "recompute": "selective"},
     },
+    # Adapters beside frozen fp8 weights.
+    "llama-8b-lora": {
+        "model": "llama-3.1-8b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 16},
+        "software": "megatron-core",
+        "workload": {
+            "kind": "fine-tuning",
+            "method": "lora",
+            "lora": {"rank": 16, "targets": ["attention.query_key_value", "mlp.down"], "dropout": True},
+            "sequence_length": 4096,
+            "global_batch": 32,
+        },
+        "numerics": "fp8-lora",
+        "strategy": {"tp": 2, "sequence_parallel": True, "zero": 1},
+    },
     # Sharded parameters and context parallelism.
     "llama-8b-sharded": {
         "model": "llama-3.1-8b",

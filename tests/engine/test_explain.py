@@ -26,6 +26,7 @@ FORMULA_CONSTANTS = {
     0.5: "half: of pairs, of exponents; switch of in-network reduction",
     1.5: "exponent",
     2.5: "attention backward: five matmuls against two; elements of dropout",
+    5.5: "elements of dropout before an adapter, and of the sum of two gradients",
     0.95: "usable part of a cache",
     0.15: "growth of the steps of an all-to-all per rank",
     0.22: "growth of the load of the busiest rank under skewed routing",

@@ -18,7 +18,7 @@ from perfmodel.specs.software import SoftwareSpec
 from perfmodel.specs.vocabulary import DeviceEntry, FrameworkPhrase, VocabularySpec, first_match
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.network_text import rate_per_device
-from perfmodel.study.validation.tables import InfeasibleRow, UnsupportedRow, needed, whole
+from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, needed, whole
 
 #: Workloads of the table -> kind and method of the scenario.
 WORKLOADS: Mapping[str, Mapping[str, Any]] = {
@@ -95,7 +95,7 @@ class RowReader:
             "model": self._model(row, framework),
             "cluster": self._cluster(row, layout),
             "software": framework.software,
-            "workload": _workload(row, layout),
+            "workload": _workload(row, layout, software, out),
             "numerics": self._numerics(row),
             "strategy": self._strategy(row, layout, software, out),
         }
@@ -242,15 +242,23 @@ def _layout(row: Row, out: RowScenario) -> _Layout:
     return _Layout(devices, tp, cp, pp, replicas, needed(row, "global_batch"))
 
 
-def _workload(row: Row, layout: _Layout) -> dict[str, Any]:
+def _workload(row: Row, layout: _Layout, software: SoftwareSpec, out: RowScenario) -> dict[str, Any]:
     kind = row.get("workload", "")
     if kind not in WORKLOADS:
         raise UnsupportedRow(f"no workload for {kind!r}; known: {', '.join(name for name in WORKLOADS if name)}")
-    return {
+    workload: dict[str, Any] = {
         **WORKLOADS[kind],
         "sequence_length": needed(row, "seq_len"),
         "global_batch": layout.global_batch,
     }
+    if workload.get("method") == "lora":
+        adapters = software.defaults.lora
+        if adapters is None:
+            raise IncompleteRow(f"no columns say which layers have adapters, and {software.name} has no default")
+        said = f"rank {adapters.rank} at {' and '.join(adapters.targets)}"
+        out.assumed.append(f"lora={said}{' with dropout' if adapters.dropout else ''}")
+        workload["lora"] = adapters.model_dump(mode="json")
+    return workload
 
 
 def _micro_batch(row: Row, layout: _Layout, software: SoftwareSpec, out: RowScenario) -> int:
