@@ -28,6 +28,7 @@ from perfmodel.parallel.mesh import (
     mesh_sizes,
     tier_members,
 )
+from perfmodel.parallel.orders import SCHEDULES
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.stages import StageTable, stage_table
 from perfmodel.provenance import Traced
@@ -153,7 +154,12 @@ def plan_groups(plan: Plan, problem: Problem) -> PlanGroups:
     replicas = _group(plan.dp_replicate, strides["dp"] * plan.dp_shard, domains, plan.devices)
     pipeline = _group(plan.pp, strides["pp"], domains, plan.devices)
     tensor = _group(plan.tp, strides["tp"], domains, plan.devices)
-    return PlanGroups(StateGroups(data, shard, replicas), _expert_state_groups(problem, plan), pipeline, tensor)
+    dense, expert = StateGroups(data, shard, replicas), _expert_state_groups(problem, plan)
+    copies = SCHEDULES[plan.schedule].copies
+    if copies > 1.0:
+        dense = _with_copies(dense, pipeline, copies)
+        expert = None if expert is None else _with_copies(expert, pipeline, copies)
+    return PlanGroups(dense, expert, pipeline, tensor)
 
 
 def _expert_state_groups(problem: Problem, plan: Plan) -> StateGroups | None:
@@ -165,6 +171,17 @@ def _expert_state_groups(problem: Problem, plan: Plan) -> StateGroups | None:
     data = _expert_group(problem, plan, replicas, distance)
     shard = data if np.all(plan.dp_replicate == 1) else _expert_group(problem, plan, shards, distance)
     return StateGroups(data, shard, _expert_group(problem, plan, plan.dp_replicate, distance * shards))
+
+
+def _with_copies(groups: StateGroups, pipeline: Group, copies: float) -> StateGroups:
+    """The groups and those on the stage opposite, which holds the same parameters: near where the pipeline is."""
+
+    def joined(group: Group) -> Group:
+        members = zip(group.members, pipeline.members, strict=True)
+        both = tuple(here * np.where(stages >= pipeline.ranks, copies, 1.0) for here, stages in members)
+        return Group(group.ranks * copies, both)
+
+    return StateGroups(joined(groups.data), joined(groups.shard), groups.replicas)
 
 
 def plan_numbers(plan: Plan) -> PlanNumbers:
@@ -188,7 +205,9 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
                 "recompute_fraction",
                 "devices",
             )
-        }
+        },
+        schedule=SCHEDULES[plan.schedule],
+        synchronous=1.0 if plan.synchronous_update else 0.0,
     )
 
 
@@ -197,7 +216,7 @@ def stage_classes(table: StageTable) -> tuple[StageClass, ...]:
     columns = zip(
         table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity, strict=True
     )
-    return tuple(StageClass(*record) for record in columns)
+    return tuple(StageClass(*record, table.copies) for record in columns)
 
 
 def key_sizes(plan: Plan, problem: Problem) -> Sizes:

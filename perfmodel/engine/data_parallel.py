@@ -74,7 +74,7 @@ def data_buffers(problem: Problem, plan: PlanNumbers, held: Held) -> DataBuffers
     """Buffers of parameters that one set of groups reduces and gathers."""
     formats = problem.formats
     gradients = gradient_bytes(problem, held)
-    deferred = training.gradient_reductions(plan.num_microbatches, plan.pp, plan.virtual_stages)
+    deferred = training.gradient_reductions(plan.uses, plan.pp, plan.grouped_chunks)
     reductions = np.where(plan.zero >= 2.0, deferred, 1.0)
     return DataBuffers(gradients, gathered_bytes(formats, trained(held)), gathered_bytes(formats, held), reductions)
 
@@ -102,7 +102,7 @@ def held_by_group(groups: PlanGroups, held: Held) -> tuple[tuple[StateGroups, He
 def _state_collectives(
     problem: Problem, plan: PlanNumbers, groups: StateGroups, held: Held, *, experts: bool
 ) -> tuple[DataCollective, ...]:
-    buffers, m = data_buffers(problem, plan, held), plan.num_microbatches
+    buffers, m = data_buffers(problem, plan, held), plan.uses
     backward = 1.0 if problem.workload.training else 0.0
     whole, state, sharded = (_by_zero(plan, *levels) for levels in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     shards = buffers.gradients / groups.shard.ranks

@@ -67,6 +67,7 @@ class Draft:
     attention: Mapping[str, Any] | None = None
     attention_backward: bool = False
     mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest, which is the one that is timed
+    weight_gradient: bool = False  # makes gradients of weights only: no other stage waits for it
 
 
 @dataclass
@@ -150,7 +151,7 @@ class _Writer:
         accumulate = 2.0 * formats.state_gradients  # the weight gradient is read and written: it accumulates
         self._one_matmul(
             **shape, phase=BACKWARD, m=columns, n=contraction, k=rows,
-            widths=(widths.gradient, widths.input, accumulate),
+            widths=(widths.gradient, widths.input, accumulate), weight_gradient=True,
         )  # fmt: skip
 
     def _quantise(
@@ -210,6 +211,7 @@ class _Writer:
         widths: tuple[Numeric, Numeric, Numeric],
         slowdown: Numeric = 1.0,
         mean_share: Numeric = 1.0,
+        weight_gradient: bool = False,
     ) -> None:
         machine = self.problem.machine
         parameters = machine.matmul[data_type]
@@ -233,6 +235,7 @@ class _Writer:
                 matmul=dims | {"widths": widths},
                 tile=tile,
                 mean_share=mean_share,
+                weight_gradient=weight_gradient,
             )
         )
 
@@ -417,6 +420,7 @@ class _Writer:
                 streamed=traffic,
                 vector_flop=flop,
                 mean_share=mean_share,
+                weight_gradient=kind == ElementwiseKind.EMBEDDING and phase == BACKWARD,
             )
         )
 

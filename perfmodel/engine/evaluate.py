@@ -143,9 +143,11 @@ def _schedule(evaluation: Evaluation) -> dict[str, Any]:
     middle = present[min(1, len(present) - 1)][1]
     times = [by_position.get(stage, middle) for stage in range(stages)]
     return {
+        "name": evaluation.numbers.schedule.name,
         "pp": stages,
         "virtual_stages": round(number(evaluation.numbers.virtual_stages)),
         "num_microbatches": round(number(evaluation.numbers.num_microbatches)),
         "forward_s": [number(time.forward_pass) for time in times],
         "backward_s": [number(time.backward_pass) for time in times],
+        "weight_gradient_s": [number(time.weight_gradient) for time in times],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from perfmodel.engine.build import Question
@@ -182,9 +182,8 @@ def _leaf(value: Any, label: str) -> Any:
 
 
 def _trace_numbers(numbers: PlanNumbers) -> PlanNumbers:
-    return PlanNumbers(
-        **{name: _leaf(getattr(numbers, name), f"strategy.{name}") for name in PlanNumbers.__dataclass_fields__}
-    )
+    columns = [name for name in PlanNumbers.__dataclass_fields__ if name not in ("schedule", "synchronous")]
+    return replace(numbers, **{name: _leaf(getattr(numbers, name), f"strategy.{name}") for name in columns})
 
 
 def _trace_group(group: Group, label: str) -> Group:
@@ -204,4 +203,4 @@ def _trace_state_groups(groups: StateGroups, prefix: str) -> StateGroups:
 
 def _trace_class(one: StageClass) -> StageClass:
     names = ("layers", "has_embedding", "has_head", "position", "multiplicity")
-    return StageClass(one.name, *(_leaf(getattr(one, name), f"{one.name} stage: {name}") for name in names))
+    return replace(one, **{name: _leaf(getattr(one, name), f"{one.name} stage: {name}") for name in names})

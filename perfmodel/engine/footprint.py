@@ -17,6 +17,7 @@ from perfmodel.engine.parameters import (
     stored_width,
     trained,
 )
+from perfmodel.engine.pipelines import in_flight_microbatches
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
 from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
@@ -59,7 +60,7 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
     """Peak memory of one device of a stage."""
     formats, step = problem.formats, problem.machine.step
     held = stage_parameters(problem, stage, sections, plan)
-    in_flight = pipeline.in_flight_microbatches(plan.pp, stage.position, plan.num_microbatches, plan.virtual_stages)
+    in_flight = in_flight_microbatches(plan, stage)
     training = problem.workload.training
     return Footprint(
         weights=_state(plan, held, lambda one: stored_width(formats, one), 3.0),
@@ -68,7 +69,7 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
         if training
         else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),
-        logits=stage.has_head * _logits(problem, plan),
+        logits=np.ceil(stage.has_head) * _logits(problem, plan),
         communication_buffers=_buffers(problem, plan, stage, sections, held),
         workspace=step.workspace,
         in_flight=in_flight,
@@ -137,10 +138,10 @@ def _buffers(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: S
     if not training:
         return np.where(plan.zero >= 3.0, gathered, 0.0)
     unreduced = gradient_bytes(problem, layer)
-    pending = count(trained(held)) * np.minimum(_UNSCATTERED_CHUNKS / plan.virtual_stages, 1.0)
+    pending = count(trained(held)) * np.minimum(_UNSCATTERED_CHUNKS / plan.grouped_chunks, 1.0)
     chunk = memory.state_bytes(pending, formats.state_gradients, 1.0)
-    bucket = np.where(plan.dp * plan.cp > 1.0, step.gradient_bucket_bytes, 0.0)
-    unscattered = np.where(plan.virtual_stages > 1.0, np.maximum(chunk, bucket), bucket)
+    bucket = np.where(plan.dp * plan.cp * plan.schedule.copies > 1.0, step.gradient_bucket_bytes, 0.0)
+    unscattered = np.where(plan.grouped_chunks > 1.0, np.maximum(chunk, bucket), bucket)
     whole = np.where(plan.zero >= 2.0, unscattered, bucket)
     return np.where(plan.zero >= 3.0, gathered + unreduced + bucket, whole)
 

@@ -39,6 +39,7 @@ class Kernel:
     floor: Numeric
     time: Numeric
     mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest
+    weight_gradient: bool = False
 
     @property
     def path(self) -> str:
@@ -107,6 +108,7 @@ def _kernel(problem: Problem, draft: Draft, on_chip: Numeric, moved: Numeric, ti
         floor=draft.parameters.launch_floor,
         time=problem.label(time, f"time of {path}:{draft.phase}", "s"),
         mean_share=draft.mean_share,
+        weight_gradient=draft.weight_gradient,
     )
 
 

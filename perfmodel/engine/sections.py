@@ -40,6 +40,7 @@ class SectionCosts:
 
     forward: Numeric
     backward: Numeric
+    weight_gradient: Numeric  # the part of backward that no other stage waits for
     recompute: Numeric
     tensor_forward: Numeric
     tensor_backward: Numeric
@@ -160,6 +161,9 @@ class _Fold:
             [kernel.time * weight for kernel, _, weight in self.select(phase, recomputed_only=recomputed_only)]
         )
 
+    def weight_gradient(self) -> Numeric:
+        return total([kernel.time * weight for kernel, _, weight in self.kernels if kernel.weight_gradient])
+
     def select(self, phase: str, *, recomputed_only: bool = False) -> list[tuple[Kernel, KernelEnergy, Numeric]]:
         chosen = [one for one in self.kernels if one[0].phase == phase]
         if not recomputed_only:
@@ -208,6 +212,8 @@ def _fold(
     return SectionCosts(
         forward=fold.time(FORWARD) + overhead,
         backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
+        # Weight gradients are about half of the kernels of a backward pass, and of its launches.
+        weight_gradient=fold.weight_gradient() + (overhead if problem.workload.training else 0.0),
         recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
         if recomputed
         else 0.0,

@@ -11,6 +11,7 @@ from perfmodel.engine.networks import Group
 from perfmodel.engine.parameters import Held
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sections import Sections
+from perfmodel.parallel.orders import ONE_F_ONE_B, SCHEDULES, Schedule
 from perfmodel.units import Numeric
 
 
@@ -32,11 +33,23 @@ class PlanNumbers:
     zero: Numeric
     recompute_fraction: Numeric
     devices: Numeric
+    schedule: Schedule = SCHEDULES[ONE_F_ONE_B]  # structure, not a column
+    synchronous: float = 1.0  # stages wait for each other before they update their weights
+
+    @property
+    def uses(self) -> Numeric:
+        """Micro-batches of a step that use a parameter on a device: half of them where there are two copies."""
+        return self.num_microbatches if self.schedule.copies == 1.0 else self.num_microbatches / self.schedule.copies
+
+    @property
+    def grouped_chunks(self) -> Numeric:
+        """Chunks of a stage that take turns by groups of micro-batches: those of the interleaved schedule."""
+        return 1.0 if self.schedule.folded else self.virtual_stages
 
     @property
     def state_shards(self) -> Numeric:
         """Ranks that share the state of a dense parameter, where ZeRO shards it."""
-        return self.dp_shard * self.cp
+        return self.dp_shard * self.cp * self.schedule.copies
 
     @property
     def expert_state_shards(self) -> Numeric:
@@ -54,6 +67,7 @@ class StageClass:
     has_head: Numeric
     position: Numeric
     multiplicity: Numeric
+    copies: float = 1.0  # of every parameter in one pipeline
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class StageTime:
     pipeline_overlapped: Numeric
     gather_overlapped: Numeric
     forward_pass: Numeric  # forward with its exposed communication
+    weight_gradient: Numeric  # the part of backward_pass that no other stage waits for
     # parameters by class (perfmodel.engine.parameters)
     parameters: Numeric
     frozen_parameters: Numeric
@@ -119,6 +134,10 @@ class StageTime:
     def backward_pass(self) -> Numeric:
         return self.total - self.forward_pass
 
+    @property
+    def input_gradient(self) -> Numeric:
+        return self.backward_pass - self.weight_gradient
+
 
 class PerSection(Protocol):
     """Something with one value per section of a model, such as :class:`~perfmodel.engine.sections.Sections`."""
@@ -140,6 +159,8 @@ def stage_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
 
 
 def stage_parameters(problem: Problem, stage: StageClass, sections: Sections, plan: PlanNumbers) -> Held:
-    """Local parameters of a stage; tied weights have a copy of their own on the last of several stages."""
+    """Local parameters of a stage; tied weights have a copy of their own where embedding and head are apart."""
+    apart = (plan.pp > 1.0) & (stage.has_embedding * stage.has_head == 0.0)
     counts = ((one, stage_sum(stage, sections, one.field)) for one in problem.parameter_classes)
-    return tuple((one, np.where(plan.pp > 1.0, amount, 0.0) if one.tied else amount) for one, amount in counts)
+    held = tuple((one, np.where(apart, amount, 0.0) if one.tied else amount) for one, amount in counts)
+    return held if stage.copies == 1.0 else tuple((one, stage.copies * amount) for one, amount in held)

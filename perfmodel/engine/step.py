@@ -20,7 +20,8 @@ from perfmodel.engine.data_parallel import (
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
 from perfmodel.engine.parameters import ALL_CLASSES, amounts
-from perfmodel.engine.problem import Problem, keep, total
+from perfmodel.engine.pipelines import pipeline_bubble
+from perfmodel.engine.problem import Problem, keep
 from perfmodel.engine.sections import Sections
 from perfmodel.engine.stages import (
     PlanGroups,
@@ -105,6 +106,7 @@ def stage_time(
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
         forward_pass=forward_pass + gathers.forward,
+        weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
         **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
@@ -167,8 +169,7 @@ def step_time(
     machine, worst = problem.machine, critical_stage(problem, times)
     m, label = plan.num_microbatches, problem.label
     slot = label(worst.total, "time of one micro-batch on the slowest stage", "s")
-    others = total(one.multiplicity * time.total for one, time in zip(classes, times, strict=True)) - slot
-    bubble = label(pipeline.pipeline_bubble_time(others, plan.virtual_stages), "pipeline bubble", "s")
+    bubble = label(pipeline_bubble(problem, plan, classes, times, worst), "pipeline bubble", "s")
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
     update = label(optimizer_time(problem, plan, amounts(worst, problem.parameter_classes)), "optimizer step", "s")

@@ -48,7 +48,10 @@ class Plan:
     embedding_and_head_as_layers
         Even split counts the embedding and the head as one layer each (not a column).
     schedule
-        ``1f1b`` or ``interleaved-1f1b`` (a label; the column ``virtual_stages`` decides).
+        A name of ``perfmodel.parallel.orders.SCHEDULES`` (not a column; between ``1f1b`` and ``interleaved-1f1b``
+        the column ``virtual_stages`` decides).
+    synchronous_update
+        Stages wait for each other before they update their weights (not a column).
     """
 
     tp: Counts
@@ -69,6 +72,7 @@ class Plan:
     layers_per_stage: tuple[int, ...] | None = None
     embedding_and_head_as_layers: bool = False
     schedule: str = "1f1b"
+    synchronous_update: bool = True
 
     def __len__(self) -> int:
         return len(self.tp)

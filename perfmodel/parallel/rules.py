@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.plan import Counts, Plan
+from perfmodel.parallel.schedule_rules import schedule_rules
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -234,20 +235,7 @@ def _pipeline(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
         yield from _given_layers(plan, question, plan.layers_per_stage)
     else:
         yield _even_layers(plan, question.layers)
-    interleaved = plan.virtual_stages > 1
-    yield RuleOutcome(
-        "virtual stages need a pipeline",
-        interleaved & (plan.pp == 1),
-        lambda row: f"virtual_stages = {plan.virtual_stages[row]} needs pp > 1",
-    )
-    yield RuleOutcome(
-        "interleaved micro-batches",
-        interleaved & _not_divisible(plan.num_microbatches, plan.pp),
-        lambda row: (
-            f"the interleaved schedule needs a multiple of pp = {plan.pp[row]} micro-batches; "
-            f"each replica has {plan.num_microbatches[row]}"
-        ),
-    )
+    yield from (RuleOutcome(*rule) for rule in schedule_rules(plan))
 
 
 def _even_layers(plan: Plan, layers: int) -> RuleOutcome:

@@ -1,7 +1,7 @@
-"""Pipeline schedules replayed event by event: 1F1B and Megatron's interleaved 1F1B.
+"""Pipeline schedules replayed event by event.
 
-The step time comes from the closed form in ``perfmodel.equations.pipeline``; the replay draws the timeline
-and is the independent check of that form.
+The step time comes from the closed forms in ``perfmodel.equations.pipeline`` and ``pipeline_paths``; the
+replay draws the timeline and is the independent check of those forms.
 """
 
 from __future__ import annotations
@@ -10,10 +10,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from perfmodel.errors import UsageError
+from perfmodel.errors import UsageError, nearest
+from perfmodel.parallel.orders import (
+    BACKWARD,
+    FORWARD,
+    INPUT_GRADIENT,
+    INTERLEAVED,
+    ONE_F_ONE_B,
+    SCHEDULES,
+    WEIGHT_GRADIENT,
+    Slot,
+    Step,
+    order_of,
+    stage_order,
+)
 
-FORWARD = "forward"
-BACKWARD = "backward"
+__all__ = [
+    "BACKWARD", "FORWARD", "INPUT_GRADIENT", "WEIGHT_GRADIENT", "Event", "Slot", "Timeline", "replay", "stage_order",
+]  # fmt: skip
 
 
 class Event(NamedTuple):
@@ -25,6 +39,7 @@ class Event(NamedTuple):
     phase: str
     start: float
     end: float
+    beside: bool = False  # a backward pass that shares its time with the forward pass before it
 
 
 @dataclass(frozen=True)
@@ -43,56 +58,29 @@ class Timeline:
     makespan: float
 
     def in_flight(self, stage: int, virtual_stages: int = 1) -> float:
-        """Largest number of micro-batches whose activations a stage keeps; a chunk counts ``1 / virtual_stages``."""
+        """Largest number of micro-batches whose activations a stage keeps; a chunk counts ``1 / virtual_stages``.
+
+        Activations are kept until the weight gradients are done.
+        """
         kept = peak = 0
         for event in self.events:
             if event.stage == stage:
-                kept += 1 if event.phase == FORWARD else -1
+                kept += {FORWARD: 1, INPUT_GRADIENT: 0}.get(event.phase, -1)
                 peak = max(peak, kept)
         return peak / virtual_stages
 
+    @property
+    def longest_stage(self) -> float:
+        """Time of the stage that is longest from its first pass to its last one [s].
 
-class Slot(NamedTuple):
-    """One entry of a stage's order: a chunk and a micro-batch, forward or backward."""
-
-    phase: str
-    chunk: int
-    microbatch: int
-
-
-def stage_order(stage: int, stages: int, num_microbatches: int, virtual_stages: int = 1) -> tuple[Slot, ...]:
-    """The order in which a pipeline stage works.
-
-    Parameters
-    ----------
-    stage, stages
-        Pipeline rank and number of ranks.
-    num_microbatches
-        Micro-batches per step.
-    virtual_stages
-        Model chunks per rank; 1 is plain 1F1B.
-
-    Notes
-    -----
-    Narayanan et al., "Efficient large-scale language model training on GPU clusters" (arXiv 2104.04473),
-    section 2.2, as implemented in Megatron-Core (``pipeline_parallel/schedules.py``): warm-up forwards, then
-    one forward and one backward in turn, then the remaining backwards. Interleaved, micro-batches pass in
-    groups of ``stages`` through chunk 0, 1, ...; backward takes the chunks in reverse.
-    """
-    forwards = [
-        (chunk, microbatch)
-        for start in range(0, num_microbatches, stages)
-        for chunk in range(virtual_stages)
-        for microbatch in range(start, min(start + stages, num_microbatches))
-    ]
-    warm_up = stages - stage - 1
-    if virtual_stages > 1:
-        warm_up = 2 * warm_up + (virtual_stages - 1) * stages
-    warm_up = min(warm_up, len(forwards))
-    forward = [Slot(FORWARD, *one) for one in forwards]
-    backward = [Slot(BACKWARD, virtual_stages - 1 - chunk, microbatch) for chunk, microbatch in forwards]
-    steady = [slot for pair in zip(forward[warm_up:], backward, strict=False) for slot in pair]
-    return (*forward[:warm_up], *steady, *backward[len(forward) - warm_up :])
+        The time between steps where no stage waits for the others before it updates its weights.
+        """
+        first: dict[int, float] = {}
+        last: dict[int, float] = {}
+        for event in self.events:
+            first[event.stage] = min(event.start, first.get(event.stage, event.start))
+            last[event.stage] = max(event.end, last.get(event.stage, event.end))
+        return max(last[stage] - first[stage] for stage in first)
 
 
 def replay(
@@ -101,6 +89,10 @@ def replay(
     num_microbatches: int,
     virtual_stages: int = 1,
     transfer_s: float = 0.0,
+    *,
+    schedule: str | None = None,
+    weight_gradient_s: Sequence[float] | None = None,
+    pair_s: Sequence[float] | None = None,
 ) -> Timeline:
     """Replay one step of a pipeline.
 
@@ -114,6 +106,12 @@ def replay(
         Model chunks per stage.
     transfer_s
         Time from the end of a pass to its availability on another stage [s]; it occupies no stage.
+    schedule
+        Its name; None: 1F1B, interleaved where there are virtual stages.
+    weight_gradient_s
+        The part of ``backward_s`` that makes weight gradients [s], for schedules that split it; None: half.
+    pair_s
+        Time of a forward pass beside a backward pass [s] (DualPipe); None: the sum of both.
 
     Returns
     -------
@@ -123,79 +121,109 @@ def replay(
     Raises
     ------
     UsageError
-        Lists of different length, or a schedule that cannot run.
+        Lists of different length, an unknown schedule, or a schedule that cannot run.
     """
     if not forward_s or len(forward_s) != len(backward_s) or num_microbatches < 1 or virtual_stages < 1:
         raise UsageError("replay needs one forward and one backward time per stage and at least one micro-batch")
-    return _Replay(forward_s, backward_s, num_microbatches, virtual_stages, transfer_s).run()
+    name = schedule or (INTERLEAVED if virtual_stages > 1 else ONE_F_ONE_B)
+    if name not in SCHEDULES:
+        raise UsageError(f"no schedule {name!r}{nearest(name, SCHEDULES)}; there are {', '.join(SCHEDULES)}")
+    weights = [time / 2 for time in backward_s] if weight_gradient_s is None else list(weight_gradient_s)
+    pairs = [one + other for one, other in zip(forward_s, backward_s, strict=True)] if pair_s is None else list(pair_s)
+    if not len(weights) == len(pairs) == len(forward_s):
+        raise UsageError("replay needs one time per stage for weight gradients and for passes side by side")
+    durations = {
+        FORWARD: list(forward_s),
+        BACKWARD: list(backward_s),
+        INPUT_GRADIENT: [time - part for time, part in zip(backward_s, weights, strict=True)],
+        WEIGHT_GRADIENT: weights,
+    }
+    return _Replay(name, durations, pairs, num_microbatches, virtual_stages, transfer_s).run()
 
 
 class _Replay:
-    """Stages work through fixed orders; each entry waits for the same micro-batch next door."""
+    """Stages work through fixed orders; each pass waits for the same micro-batch next door."""
 
     def __init__(
         self,
-        forward_s: Sequence[float],
-        backward_s: Sequence[float],
+        schedule: str,
+        durations: dict[str, list[float]],
+        pairs: list[float],
         num_microbatches: int,
-        chunks: int,
+        virtual_stages: int,
         transfer: float,
     ) -> None:
-        self.stages = len(forward_s)
-        self.chunks = chunks
-        self.transfer = transfer if self.stages > 1 else 0.0
-        self.microbatches = num_microbatches
-        self.orders = [stage_order(i, self.stages, num_microbatches, chunks) for i in range(self.stages)]
-        self.duration = {
-            FORWARD: [time / chunks for time in forward_s],
-            BACKWARD: [time / chunks for time in backward_s],
-        }
-        # End of each pass by depth * microbatches + microbatch; depth counts chunks through the whole model.
-        self.ended: dict[str, list[float | None]] = {
-            phase: [None] * (self.stages * chunks * num_microbatches) for phase in (FORWARD, BACKWARD)
-        }
-        self.next_slot = [0] * self.stages
+        kind = SCHEDULES[schedule]
+        self.kind, self.name = kind, schedule
+        self.stages, self.microbatches = len(pairs), num_microbatches
+        self.chunks = virtual_stages if kind.chunks is None else kind.chunks
+        self.depths = kind.depths(self.stages, virtual_stages)
+        self.transfer = transfer
+        self.orders = [
+            order_of(schedule, stage, self.stages, num_microbatches, self.chunks) for stage in range(self.stages)
+        ]
+        self.duration = {phase: [time / self.chunks for time in times] for phase, times in durations.items()}
+        self.pairs = pairs
+        # Stage and end of each pass that others wait for, by depth in the model and micro-batch.
+        self.forward: dict[tuple[int, int], tuple[int, float]] = {}
+        self.gradient: dict[tuple[int, int], tuple[int, float]] = {}
+        self.next_step = [0] * self.stages
         self.clock = [0.0] * self.stages
 
     def run(self) -> Timeline:
         events: list[Event] = []
-        ready = list(range(self.stages))
-        while ready:
-            stage = ready.pop()
-            done = list(self._advance(stage))
-            events += done
-            if done:
-                ready += [(stage - 1) % self.stages, (stage + 1) % self.stages]
-        if any(len(order) > slot for order, slot in zip(self.orders, self.next_slot, strict=True)):
-            raise UsageError(
-                f"{self.microbatches} micro-batches cannot run interleaved on {self.stages} stages with "
-                f"{self.chunks} virtual stages; use a multiple of {self.stages} micro-batches"
-            )
+        waiting = True
+        while waiting:
+            placed = [event for stage in range(self.stages) for event in self._advance(stage)]
+            events += placed
+            waiting = bool(placed)
+        if any(len(order) > step for order, step in zip(self.orders, self.next_step, strict=True)):
+            raise UsageError(self._stuck())
         return Timeline(tuple(events), max(self.clock))
 
-    def _advance(self, stage: int) -> Iterator[Event]:
-        """Place passes of a stage until one waits for a pass that is not placed yet."""
-        order = self.orders[stage]
-        for slot in range(self.next_slot[stage], len(order)):
-            phase, chunk, microbatch = order[slot]
-            depth = chunk * self.stages + stage
-            available = self._available(phase, depth, microbatch)
-            if available is None:
-                return
-            start = max(self.clock[stage], available)
-            end = start + self.duration[phase][stage]
-            self.clock[stage] = self.ended[phase][depth * self.microbatches + microbatch] = end
-            self.next_slot[stage] = slot + 1
-            yield Event(stage, chunk, microbatch, phase, start, end)
+    def _stuck(self) -> str:
+        chunks = f" with {self.chunks} virtual stages" if self.chunks > 1 else ""
+        advice = f"; use a multiple of {self.stages} micro-batches" if self.name == INTERLEAVED else ""
+        return f"{self.microbatches} micro-batches cannot run {self.name} on {self.stages} stages{chunks}{advice}"
 
-    def _available(self, phase: str, depth: int, microbatch: int) -> float | None:
-        """When the input of a pass has arrived; None when its producer has not been placed."""
-        if phase == FORWARD:
-            if depth == 0:
-                return 0.0
-            ended = self.ended[FORWARD][(depth - 1) * self.microbatches + microbatch]
-        elif depth == self.stages * self.chunks - 1:
-            return self.ended[FORWARD][depth * self.microbatches + microbatch]
-        else:
-            ended = self.ended[BACKWARD][(depth + 1) * self.microbatches + microbatch]
-        return None if ended is None else ended + self.transfer
+    def _advance(self, stage: int) -> Iterator[Event]:
+        """Place steps of a stage until one waits for a pass that is not placed yet."""
+        order = self.orders[stage]
+        for number in range(self.next_step[stage], len(order)):
+            step = order[number]
+            start = self._start(stage, step)
+            if start is None:
+                return
+            end = start + (self.duration[step[0].phase][stage] if len(step) == 1 else self.pairs[stage])
+            self.clock[stage], self.next_step[stage] = end, number + 1
+            for slot in step:
+                self._record(stage, slot, end)
+                yield Event(stage, slot.chunk, slot.microbatch, slot.phase, start, end, slot is not step[0])
+
+    def _record(self, stage: int, slot: Slot, end: float) -> None:
+        depth = self.kind.depth(stage, slot.chunk, self.stages)
+        if slot.phase == FORWARD:
+            self.forward[depth, slot.microbatch] = (stage, end)
+        elif slot.phase != WEIGHT_GRADIENT:
+            self.gradient[depth, slot.microbatch] = (stage, end)
+
+    def _start(self, stage: int, step: Step) -> float | None:
+        """When a stage is free and all inputs of a step have arrived; None when one has no producer yet."""
+        start = self.clock[stage]
+        for slot in step:
+            for found in self._inputs(stage, slot):
+                if found is None:
+                    return None
+                producer, ended = found
+                start = max(start, ended + (self.transfer if producer != stage else 0.0))
+        return start
+
+    def _inputs(self, stage: int, slot: Slot) -> list[tuple[int, float] | None]:
+        """Stage and end of the passes that a pass waits for."""
+        depth, microbatch = self.kind.depth(stage, slot.chunk, self.stages), slot.microbatch
+        if slot.phase == FORWARD:
+            return [self.forward.get((depth - 1, microbatch))] if depth > 0 else []
+        if slot.phase == WEIGHT_GRADIENT:
+            return [self.gradient.get((depth, microbatch))]
+        above = [self.gradient.get((depth + 1, microbatch))] if depth < self.depths - 1 else []
+        return [self.forward.get((depth, microbatch)), *above]

@@ -6,11 +6,13 @@ a table of a million plans has three classes instead of as many stages as the de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from perfmodel.parallel.orders import SCHEDULES
 
 if TYPE_CHECKING:
     from perfmodel.parallel.plan import Counts, Plan
@@ -38,6 +40,9 @@ class StageTable:
         micro-batches in flight.
     multiplicity
         Number of stages of the class.
+    copies
+        Copies of every parameter in one pipeline. With two, a stage also holds what the stage opposite holds; its
+        layers, embedding and head are the mean of both, because half of the micro-batches see each.
     """
 
     names: tuple[str, ...]
@@ -46,6 +51,7 @@ class StageTable:
     has_head: tuple[Column, ...]
     position: tuple[Column, ...]
     multiplicity: tuple[Column, ...]
+    copies: float = 1.0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,36 +74,62 @@ def stage_table(plan: Plan, graph_layers: int) -> StageTable:
     With ``embedding_and_head_as_layers`` the ``graph_layers + 2`` units are split evenly, and the first and
     last stage give one unit each to the embedding and the head (Llama 3: 126 layers on 16 stages are
     7, 14 x 8, 7).
+
+    A folded schedule (ZB-V) has both ends of the model on its first stage.
     """
+    schedule = SCHEDULES[plan.schedule]
     if plan.layers_per_stage is not None:
-        return _given_stages(_stage_sums(plan.layers_per_stage, plan), len(plan))
-    return _even_stages(plan.pp, float(graph_layers), 1.0 if plan.embedding_and_head_as_layers else 0.0)
+        held = _stage_sums(plan.layers_per_stage, plan, folded=schedule.folded)
+        table = _given_stages(held, len(plan), folded=schedule.folded)
+    else:
+        extra = 1.0 if plan.embedding_and_head_as_layers else 0.0
+        table = _even_stages(plan.pp, float(graph_layers), extra, folded=schedule.folded)
+    return _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
 
 
-def _even_stages(stages: Counts, layers: float, extra: float) -> StageTable:
+def _with_opposite(table: StageTable, copies: float) -> StageTable:
+    def mean(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        return tuple((one + other) / copies for one, other in zip(columns, columns[::-1], strict=True))
+
+    return replace(
+        table,
+        layers=mean(table.layers),
+        has_embedding=mean(table.has_embedding),
+        has_head=mean(table.has_head),
+        copies=copies,
+    )
+
+
+def _even_stages(stages: Counts, layers: float, extra: float, *, folded: bool) -> StageTable:
     count = stages.astype(np.float64)
     one = np.ones_like(count)
     only = np.where(count == 1, 1.0, 0.0)
     middle = np.where(count > 2, 1.0, 0.0)
     last = 1.0 - only
+    # The stage that holds the head: the last one, or the first where the second half of the model comes back.
+    first_has_head, last_has_head = (one, 0.0 * one) if folded else (only, last)
     units = (layers + 2.0 * extra) / np.maximum(count, 1.0)
     return StageTable(
         names=("first", "middle", "last"),
-        layers=(units - extra * (1.0 + only), middle * units, last * (units - extra)),
+        layers=(units - extra * (1.0 + first_has_head), middle * units, last * units - extra * last_has_head),
         has_embedding=(one, 0.0 * one, 0.0 * one),
-        has_head=(only, 0.0 * one, last),
+        has_head=(first_has_head, 0.0 * one, last_has_head),
         position=(0.0 * one, middle, count - 1.0),
         multiplicity=(one, np.maximum(count - 2.0, 0.0), last),
     )
 
 
-def _stage_sums(given: tuple[int, ...], plan: Plan) -> tuple[int, ...]:
+def _stage_sums(given: tuple[int, ...], plan: Plan, *, folded: bool) -> tuple[int, ...]:
     """Layers per stage from a layout per stage or per chunk (the plans of one layout share ``pp``)."""
     stages, chunks = int(plan.pp[0]), int(plan.pp[0] * plan.virtual_stages[0])
-    return tuple(sum(given[stage::stages]) for stage in range(stages)) if len(given) == chunks else given
+    if len(given) != chunks or chunks == stages:
+        return given
+    if folded:
+        return tuple(there + back for there, back in zip(given[:stages], given[::-1], strict=False))
+    return tuple(sum(given[stage::stages]) for stage in range(stages))
 
 
-def _given_stages(layers_per_stage: tuple[int, ...], length: int) -> StageTable:
+def _given_stages(layers_per_stage: tuple[int, ...], length: int, *, folded: bool) -> StageTable:
     def columns(values: list[float]) -> tuple[Column, ...]:
         return tuple(np.full(length, value) for value in values)
 
@@ -106,7 +138,7 @@ def _given_stages(layers_per_stage: tuple[int, ...], length: int) -> StageTable:
         names=tuple(f"stage {stage}" for stage in stages),
         layers=columns([float(layers) for layers in layers_per_stage]),
         has_embedding=columns([float(stage == 0) for stage in stages]),
-        has_head=columns([float(stage == stages[-1]) for stage in stages]),
+        has_head=columns([float(stage == (0 if folded else stages[-1])) for stage in stages]),
         position=columns([float(stage) for stage in stages]),
         multiplicity=columns([1.0 for _ in stages]),
     )

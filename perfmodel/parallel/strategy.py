@@ -34,6 +34,8 @@ class PipelineChoice(Protocol):
     def virtual_stages(self) -> int: ...
     @property
     def embedding_and_head_as_layers(self) -> Any: ...
+    @property
+    def synchronous_update(self) -> Any: ...
 
 
 class RecomputeChoice(Protocol):
@@ -104,6 +106,7 @@ def plan_from_strategy(
         layers_per_stage=strategy.stage_layers,
         embedding_and_head_as_layers=bool(pipeline.embedding_and_head_as_layers),
         schedule=pipeline.schedule_name,
+        synchronous_update=bool(pipeline.synchronous_update),
     )
 
 

@@ -16,6 +16,8 @@ MEANINGS: dict[str, Look] = {
     "compute": Look("#0072B2"),
     "forward": Look("#5AA6D1"),
     "backward": Look("#0072B2"),
+    "input gradient": Look("#004D7A"),
+    "weight gradient": Look("#9A86C8"),
     "memory": Look("#56B4E9", "-"),
     "efficiency": Look("#8FBFDC", "/"),
     "recompute": Look("#332288", "x"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from perfmodel.engine.result import Result
+from perfmodel.parallel.orders import SCHEDULES
 from perfmodel.parallel.schedule import FORWARD, Event, Timeline
 from perfmodel.report.display import is_number, quantity, scale, short_percent, significant
 from perfmodel.report.palette import look_of
@@ -17,6 +18,8 @@ from perfmodel.report.timeline import replayed
 #: More bars than this are neither legible nor quick to draw.
 _MOST_BARS = 1600
 _MOST_LANES = 16
+#: Passes of a stage that can be told apart by the number of their micro-batch.
+_MOST_NUMBERS = 28
 #: Width of the fold, as a fraction of the time shown.
 _FOLD = 0.06
 
@@ -55,9 +58,19 @@ def pipeline_figure(result: Result) -> go.Figure | None:
     window = _window(events, timeline.makespan)
     shown = [event for event in events if window.shows(event)]
     factor, unit = scale([timeline.makespan], "s")
+    paired = frozenset((event.stage, event.start) for event in shown if event.beside)
+    numbered = len(shown) <= _MOST_NUMBERS * len(lanes)
     figure = go.Figure()
     for phase in dict.fromkeys(event.phase for event in shown):
-        _add_phase(figure, [event for event in shown if event.phase == phase], phase, window, factor, lanes)
+        _add_phase(
+            figure,
+            [event for event in shown if event.phase == phase],
+            phase,
+            window,
+            factor,
+            numbered=numbered,
+            paired=paired,
+        )
     if window.folded:
         _add_fold(figure, window, factor, unit, timeline, shown, stages)
     ticks = _ticks(window)
@@ -103,10 +116,17 @@ def _window(events: Sequence[Event], makespan: float) -> _Window:
 
 
 def _add_phase(
-    figure: go.Figure, events: Sequence[Event], phase: str, window: _Window, factor: float, lanes: Sequence[int]
+    figure: go.Figure,
+    events: Sequence[Event],
+    phase: str,
+    window: _Window,
+    factor: float,
+    *,
+    numbered: bool,
+    paired: frozenset[tuple[int, float]],
 ) -> None:
-    look = look_of("forward" if phase == FORWARD else "backward")
-    few = len(events) * 2 <= 28 * len(lanes)
+    look = look_of(phase)
+    pairs = _in_pairs(paired, events)
     figure.add_trace(
         go.Bar(
             y=[str(event.stage) for event in events],
@@ -114,13 +134,14 @@ def _add_phase(
             base=[window.place(event.start) / factor for event in events],
             orientation="h",
             name=phase,
+            **_halves(pairs, phase),
             # Shades of one colour tell neighbouring micro-batches apart.
             marker={
                 "color": look.colour,
                 "opacity": [1.0 if event.microbatch % 2 == 0 else 0.72 for event in events],
                 "line": {"color": "white", "width": 0.6},
             },
-            text=[str(event.microbatch) for event in events] if few else None,
+            text=[str(event.microbatch) for event in events] if numbered else None,
             textposition="inside",
             textangle=0,
             insidetextanchor="middle",
@@ -133,6 +154,26 @@ def _add_phase(
             hovertemplate="%{customdata}<extra></extra>",
         )
     )
+
+
+#: Height of a bar, as a share of its lane.
+_HEIGHT = 0.88
+
+
+def _in_pairs(paired: frozenset[tuple[int, float]], events: Sequence[Event]) -> list[bool]:
+    """Which passes share their time with another pass of the stage."""
+    return [(event.stage, event.start) in paired for event in events]
+
+
+def _halves(pairs: Sequence[bool], phase: str) -> dict[str, list[float]]:
+    """Passes side by side are bars of half the height, the forward one above."""
+    if not any(pairs):
+        return {}
+    below = 0.0 if phase == FORWARD else _HEIGHT / 2
+    return {
+        "width": [_HEIGHT / 2 if pair else _HEIGHT for pair in pairs],
+        "offset": [below - _HEIGHT / 2 if pair else -_HEIGHT / 2 for pair in pairs],
+    }
 
 
 def _add_fold(
@@ -157,13 +198,18 @@ def _add_fold(
 def _ticks(window: _Window) -> list[float]:
     if not window.folded:
         return [window.end * at / 6 for at in range(7)]
-    head = [window.head * at / 3 for at in range(4)]
+    head = [0.0, window.head / 3, window.head * 2 / 3, window.head]  # no rounding beyond the fold
     return [*head, *(window.tail + (window.end - window.tail) * at / 3 for at in range(4))]
 
 
 def _title(result: Result, timeline: Timeline, stages: int) -> str:
     microbatches, chunks = int(result.schedule["num_microbatches"]), int(result.schedule.get("virtual_stages") or 1)
     way = f"{chunks} chunks each" if chunks > 1 else "one chunk each"
+    kind = SCHEDULES.get(str(result.schedule.get("name")))
+    if kind is not None and kind.copies > 1.0:
+        way = "from both ends"
+    elif kind is not None and kind.folded:
+        way = "there and back"
     told = f"{microbatches} micro-batches pass {stages} stages ({way}) in {quantity(timeline.makespan, 's')}"
     bubble, step = (result.time.get("breakdown") or {}).get("pipeline_bubble_s"), result.time.get("step_s")
     if is_number(bubble) and is_number(step) and step > 0:

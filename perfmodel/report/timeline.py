@@ -15,4 +15,13 @@ def replayed(result: Result) -> Timeline | None:
         return None
     chunks = int(schedule.get("virtual_stages") or 1)
     transfer = float(schedule.get("transfer_s") or 0.0)
-    return replay([float(one) for one in forward], [float(one) for one in backward], microbatches, chunks, transfer)
+    weights = schedule.get("weight_gradient_s")
+    return replay(
+        [float(one) for one in forward],
+        [float(one) for one in backward],
+        microbatches,
+        chunks,
+        transfer,
+        schedule=schedule.get("name"),
+        weight_gradient_s=None if weights is None else [float(one) for one in weights],
+    )

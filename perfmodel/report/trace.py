@@ -12,17 +12,23 @@ from typing import Any
 
 from perfmodel.engine.result import Result
 from perfmodel.files import write_whole
+from perfmodel.parallel.orders import INTERLEAVED, ONE_F_ONE_B, SCHEDULES, WEIGHT_GRADIENT, Schedule
 from perfmodel.parallel.schedule import FORWARD, Event, Timeline
 from perfmodel.report.display import clean, is_number, label_of_key
 from perfmodel.report.sentence import answer_sentence, positive
 from perfmodel.report.timeline import replayed
 
-_COMPUTE, _COMMUNICATION = 1, 2
+_COMPUTE, _COMMUNICATION, _BESIDE = 1, 2, 3
 _MICROSECONDS = 1e6
 #: More events than this are slow to open; the first stages are kept whole, later stages are left out.
 _MOST_EVENTS = 300_000
 #: Colour names that the trace viewers reserve.
-_COLOURS = {"forward": "thread_state_running", "backward": "thread_state_runnable"}
+_COLOURS = {
+    "forward": "thread_state_running",
+    "backward": "thread_state_runnable",
+    "input gradient": "thread_state_runnable",
+    "weight gradient": "thread_state_iowait",
+}
 #: What follows the pipeline in a step, in order (parts of ``time.breakdown``).
 _TAIL = ("data_communication_s", "optimizer_s", "overhead_s")
 
@@ -56,15 +62,18 @@ def _stage_events(result: Result, timeline: Timeline) -> Iterator[dict[str, Any]
         by_stage.setdefault(event.stage, []).append(event)
     transfer = float(result.schedule.get("transfer_s") or 0.0)
     chunks = int(result.schedule.get("virtual_stages") or 1)
+    kind = SCHEDULES[result.schedule.get("name") or (INTERLEAVED if chunks > 1 else ONE_F_ONE_B)]
     written = 0
     for stage, events in sorted(by_stage.items()):
         written += len(events)
         if stage and written > _MOST_EVENTS:
             return
         yield from _names(stage)
+        if any(event.beside for event in events):
+            yield _metadata("thread_name", stage, {"name": "compute beside a forward pass"}, _BESIDE)
         yield from (_pass(event) for event in events)
         if transfer > 0:
-            yield from _transfers(events, transfer, len(by_stage), chunks)
+            yield from _transfers(events, transfer, len(by_stage), chunks, kind)
         yield from _parts(result, stage, timeline.makespan)
 
 
@@ -101,7 +110,7 @@ def _pass(event: Event) -> dict[str, Any]:
         name,
         event.phase,
         event.stage,
-        _COMPUTE,
+        _BESIDE if event.beside else _COMPUTE,
         event.start,
         event.end - event.start,
         microbatch=event.microbatch,
@@ -109,13 +118,22 @@ def _pass(event: Event) -> dict[str, Any]:
     )
 
 
-def _transfers(events: list[Event], transfer: float, stages: int, chunks: int) -> Iterator[dict[str, Any]]:
+def _transfers(
+    events: list[Event], transfer: float, stages: int, chunks: int, kind: Schedule
+) -> Iterator[dict[str, Any]]:
     """What a stage sends after each pass; the end of the model sends nothing forward, its start nothing back."""
+    places = {
+        (kind.depth(stage, chunk, stages), chunk if kind.copies > 1.0 else 0): stage
+        for stage in range(stages)
+        for chunk in range(max(chunks, int(kind.copies)))
+    }
     for event in events:
-        depth = event.chunk * stages + event.stage
-        if stages == 1 or depth == (stages * chunks - 1 if event.phase == FORWARD else 0):
+        if event.phase == WEIGHT_GRADIENT:
             continue
-        to = (event.stage + (1 if event.phase == FORWARD else -1)) % stages
+        depth = kind.depth(event.stage, event.chunk, stages) + (1 if event.phase == FORWARD else -1)
+        to = places.get((depth, event.chunk if kind.copies > 1.0 else 0), event.stage)
+        if to == event.stage:  # the next chunk is at hand, or this was the last one
+            continue
         what = "activations" if event.phase == FORWARD else "gradients"
         yield _complete(
             f"send {what} {event.microbatch}",

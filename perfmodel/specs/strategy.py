@@ -15,7 +15,9 @@ from perfmodel.specs.quantities import CountField, FractionField, SpecModel
 GroupOrder = tuple[Literal["tp", "cp", "dp", "pp"], ...]
 DEFAULT_ORDER: GroupOrder = ("tp", "cp", "dp", "pp")
 
-Schedule = Literal["1f1b", "interleaved-1f1b"]
+Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "dualpipe"]
+#: Schedules with one chunk of the model per stage.
+_ONE_CHUNK = ("gpipe", "1f1b", "zb-h1", "dualpipe")
 
 
 class PipelineSpec(SpecModel):
@@ -24,19 +26,24 @@ class PipelineSpec(SpecModel):
     Attributes
     ----------
     schedule
-        Absent: ``interleaved-1f1b`` with more than one virtual stage, else ``1f1b``.
+        Absent: ``interleaved-1f1b`` with more than one virtual stage, else ``1f1b``. ``zb-v`` has two virtual stages,
+        the second one on the way back; ``dualpipe`` feeds micro-batches in at both ends and holds parameters twice.
     virtual_stages
         Model chunks per pipeline rank.
     layers_per_stage
         Layers of each stage (of each chunk with virtual stages), first to last; absent: an even split.
     embedding_and_head_as_layers
         The even split counts the embedding and the head as one layer each.
+    synchronous_update
+        Stages wait for each other before they update their weights, as a gradient norm over the whole model asks for;
+        false: a stage updates when it is done, and the norm is checked afterwards (arXiv 2401.10241, section 4).
     """
 
     schedule: Schedule | None = None
     virtual_stages: WholeField = 1
     layers_per_stage: tuple[CountField, ...] | None = None
     embedding_and_head_as_layers: SwitchField = False
+    synchronous_update: SwitchField = True
 
     @property
     def schedule_name(self) -> str:
@@ -45,8 +52,10 @@ class PipelineSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> PipelineSpec:
-        if self.schedule == "1f1b" and self.virtual_stages > 1:
-            raise PydanticCustomError("pipeline", "schedule 1f1b has no virtual stages; use interleaved-1f1b", {})
+        if self.schedule in _ONE_CHUNK and self.virtual_stages > 1:
+            context = {"schedule": self.schedule}
+            message = "schedule {schedule} has no virtual stages; use interleaved-1f1b, or zb-v with two"
+            raise PydanticCustomError("pipeline", message, context)
         return self
 
 

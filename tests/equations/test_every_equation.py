@@ -18,7 +18,12 @@ from perfmodel.provenance import Traced
 from perfmodel.units import BASE_SYMBOLS, EQUATIONS, Unit, equation_units
 
 #: Modules that share the page of another one.
-PAGES = {"collective_volumes": "collectives", "collective_routes": "collectives"}
+PAGES = {
+    "collective_volumes": "collectives",
+    "collective_routes": "collectives",
+    "pipeline_paths": "pipeline",
+    "pipeline_schedules": "pipeline",
+}
 BASE_UNITS = ("second", "byte", "flop", "joule", "usd", "kilogram", "meter", "token")
 
 

@@ -39,6 +39,25 @@ NOT_SLOWER = {
     ("recompute_time", "skipped_time"),  # what is skipped is not recomputed
     ("daly_interval", "checkpoint_time"),  # an interval, not a cost; falls back to the MTBF
     ("daly_interval", "mtbf"),
+    # A bubble is time without work: work of its own, or of a slow stage, fills it. The time of the step grows
+    # (tests/parallel/test_schedules.py).
+    ("zb_h1_bubble_time", "weight_gradient"),
+    *(("zb_v_bubble_time", name) for name in ("forward", "input_gradient", "weight_gradient")),
+    ("dualpipe_bubble_time", "pair"),
+    *(
+        ("zb_v_slow_stage_bubble_time", name)
+        for name in ("excess", "input_gradient_excess", "weight_gradient", "other_forward")
+    ),
+    *(("dualpipe_slow_stage_bubble_time", name) for name in ("excess", "forward_excess")),
+    ("idle_time", "busy"),
+    ("mean_of_others", "own"),  # the more of a given sum is one's own, the less is others'
+    # Parts of a path that start and end also contain.
+    ("late_start_time", "slot"),
+    *(("stage_path_time", name) for name in ("forward", "backward", "end", "start", "forward_run", "backward_run")),
+    ("postponed_tail_time", "before"),
+    ("zb_h1_path_time", "forward"),
+    ("zb_h1_path_time", "input_gradient"),
+    ("zb_h1_path_time", "weight_gradient"),
 }
 
 

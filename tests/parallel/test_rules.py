@@ -90,6 +90,28 @@ def test_each_rule_says_what_is_wrong(changes, question, expected):
     assert any(expected in reason for reason in broken(changes, question)), broken(changes, question)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "changes", "expected"),
+    [
+        ("zb-h1", {"num_microbatches": 8}, "zb-h1 needs at least pp = 16 micro-batches"),
+        ("zb-h1", {"virtual_stages": 2}, "schedule zb-h1 has one chunk of the model per stage"),
+        ("gpipe", {"virtual_stages": 2}, "virtual_stages must be 1, not 2"),
+        ("zb-v", {"virtual_stages": 1}, "virtual_stages must be 2, not 1"),
+        ("zb-v", {"virtual_stages": 2, "num_microbatches": 30}, "at least 2*pp - 1 = 31 micro-batches; each replica"),
+        ("dualpipe", {"virtual_stages": 1, "pp": 9}, "pp must be even, not 9"),
+        ("dualpipe", {"virtual_stages": 1, "num_microbatches": 30}, "at least 2*pp = 32; each replica has 30"),
+        ("dualpipe", {"virtual_stages": 1, "num_microbatches": 33}, "an even number of them"),
+    ],
+)
+def test_each_schedule_says_what_it_needs(schedule, changes, expected):
+    assert any(expected in reason for reason in broken(changes, schedule=schedule)), broken(changes, schedule=schedule)
+
+
+@pytest.mark.parametrize(("schedule", "chunks"), [("gpipe", 1), ("zb-h1", 1), ("zb-v", 2), ("dualpipe", 1)])
+def test_thirty_two_micro_batches_on_sixteen_stages_fit_every_schedule(schedule, chunks):
+    assert broken({"virtual_stages": chunks}, schedule=schedule) == ()
+
+
 def test_uneven_layers_point_at_the_option_that_helps():
     (reason,) = broken({}, embedding_and_head_as_layers=False)
     assert "does not divide the 126 layers" in reason

@@ -55,3 +55,31 @@ def test_single_stage_holds_everything_and_absent_classes_are_neutral():
 def test_a_layout_per_chunk_is_added_up_per_stage():
     plan = Plan.from_columns({"pp": 4, "virtual_stages": 2}, layers_per_stage=(0, 1, 1, 1, 1, 1, 1, 0))
     assert [float(one[0]) for one in stage_table(plan, 6).layers] == [1, 2, 2, 1]
+
+
+@given(st.integers(2, 40), st.integers(2, 200), st.booleans())
+def test_a_folded_pipeline_has_both_ends_of_the_model_on_its_first_stage(stages, layers, units):
+    plan = Plan.from_columns({"pp": stages, "virtual_stages": 2}, schedule="zb-v", embedding_and_head_as_layers=units)
+    table = stage_table(plan, layers)
+    assert total(table, "layers") == pytest.approx([layers])
+    assert (float(table.has_embedding[0][0]), float(table.has_head[0][0])) == (1.0, 1.0)
+    assert total(table, "has_head").tolist() == total(table, "has_embedding").tolist() == [1.0]
+    given_up = 2.0 if units else 0.0
+    assert float(table.layers[-1][0] - table.layers[0][0]) == pytest.approx(given_up)
+
+
+def test_a_layout_per_chunk_of_a_folded_pipeline_comes_back():
+    plan = Plan.from_columns({"pp": 3, "virtual_stages": 2}, schedule="zb-v", layers_per_stage=(1, 2, 3, 4, 5, 0))
+    table = stage_table(plan, 15)
+    assert [float(one[0]) for one in table.layers] == [1 + 0, 2 + 5, 3 + 4]
+    assert [float(one[0]) for one in table.has_head] == [1, 0, 0]
+
+
+def test_a_stage_of_dualpipe_is_the_mean_of_two_and_holds_both():
+    plan = Plan.from_columns({"pp": 4}, schedule="dualpipe", layers_per_stage=(2, 4, 6, 8))
+    table = stage_table(plan, 20)
+    assert [float(one[0]) for one in table.layers] == [5, 5, 5, 5]
+    assert [float(one[0]) for one in table.has_embedding] == [0.5, 0, 0, 0.5]
+    assert [float(one[0]) for one in table.has_head] == [0.5, 0, 0, 0.5]
+    assert table.copies == 2.0
+    assert total(table, "layers").tolist() == [20.0]

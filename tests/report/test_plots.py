@@ -165,3 +165,17 @@ def test_names_from_files_are_text_for_plotly(make_result, result):
     for figure in figures(one).values():
         assert "<a href" not in figure.to_json().replace("\\u003c", "<")
         assert "%{x}" not in "".join(str(trace.hovertemplate) for trace in figure.data)
+
+
+def test_passes_side_by_side_share_their_lane(make_result):
+    schedule = {
+        "name": "dualpipe", "pp": 4, "virtual_stages": 1, "num_microbatches": 8,
+        "forward_s": [1.0] * 4, "backward_s": [2.0] * 4, "weight_gradient_s": [1.0] * 4,
+    }  # fmt: skip
+    figure = figures(make_result(schedule=schedule))["pipeline"]
+    bars = {one.name: one for one in figure.data}
+    assert set(bars) == {"forward", "backward", "input gradient", "weight gradient"}
+    assert "from both ends" in title(figure)
+    halves = [width for one in bars.values() for width in one.width or () if width < 0.5]
+    beside = [event for event in replay([1.0] * 4, [2.0] * 4, 8, schedule="dualpipe").events if event.beside]
+    assert len(halves) == 2 * len(beside) > 0

@@ -44,7 +44,7 @@ def test_the_replayed_schedule_takes_the_time_of_the_closed_form(computed):
 
 def test_the_page_lists_the_formulas_that_were_used_and_no_others(computed):
     used = used_equations(computed)
-    assert {"pipeline.pipeline_bubble_time", "matmul.tile_loop_time"} <= set(used)
+    assert {"pipeline_paths.stage_path_time", "matmul.tile_loop_time"} <= set(used)
     assert "reliability.spare_devices" not in used
     assert "<math" in render_page(computed)
 

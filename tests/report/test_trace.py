@@ -81,3 +81,53 @@ def test_the_file_is_valid_json_and_written_whole(tmp_path, result, impossible):
         write_trace(one, target)
         assert "traceEvents" in json.loads(target.read_text(encoding="utf-8"))
         assert [path.name for path in tmp_path.iterdir()] == ["step.json"]
+
+
+@pytest.fixture(params=[("zb-h1", 1), ("zb-v", 2), ("dualpipe", 1), ("gpipe", 1)], ids=lambda one: one[0])
+def scheduled(request, make_result):
+    """The trace of a small pipeline under a schedule."""
+    name, chunks = request.param
+    schedule = {
+        "name": name, "pp": 4, "virtual_stages": chunks, "num_microbatches": 8, "transfer_s": 0.01,
+        "forward_s": [1.0] * 4, "backward_s": [2.0] * 4, "weight_gradient_s": [0.9] * 4,
+    }  # fmt: skip
+    events = trace_object(make_result(schedule=schedule))["traceEvents"]
+    return name, chunks, [event for event in events if event["ph"] == "X"]
+
+
+def test_phases_of_a_schedule_fill_the_time_of_the_work(scheduled):
+    name, _, events = scheduled
+    phases = defaultdict(float)
+    for event in events:
+        if event["pid"] == 1 and "microbatch" in event["args"]:
+            phases[event["cat"]] += event["dur"] / 1e6
+    assert {"forward"} < set(phases)
+    assert ("weight gradient" in phases) == (name in ("zb-h1", "zb-v", "dualpipe"))
+    if name != "dualpipe":  # passes side by side share their time
+        assert sum(one for phase, one in phases.items() if phase != "pipeline communication") == pytest.approx(24.0)
+
+
+def test_passes_of_a_thread_do_not_overlap(scheduled):
+    spans = defaultdict(list)
+    for event in scheduled[2]:
+        if event["cat"] != "pipeline communication":
+            spans[event["pid"], event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
+    for found in spans.values():
+        assert all(first[1] <= second[0] + 1e-3 for first, second in pairwise(sorted(found)))
+
+
+def test_every_sent_tensor_is_used_by_the_stage_that_it_goes_to(scheduled):
+    name, chunks, events = scheduled
+    sent = [event for event in events if event["cat"] == "pipeline communication"]
+    # Chunks of a micro-batch that lie on different stages: the fold of zb-v is on one stage.
+    hops = {"zb-v": 6}.get(name, 3)
+    assert len(sent) == 2 * hops * 8
+    starts = defaultdict(list)
+    for event in events:
+        if event["cat"] in ("forward", "backward", "input gradient"):
+            kind = "activations" if event["cat"] == "forward" else "gradients"
+            starts[kind, event["pid"], event["args"]["microbatch"]].append(event["ts"])
+    for event in sent:
+        kind = "activations" if "activations" in event["name"] else "gradients"
+        arrived = event["ts"] + event["dur"]
+        assert max(starts[kind, event["args"]["to_stage"], event["args"]["microbatch"]]) >= arrived - 1e-3
