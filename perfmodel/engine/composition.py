@@ -214,9 +214,10 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
 def stage_classes(table: StageTable) -> tuple[StageClass, ...]:
     """The stage table as records."""
     columns = zip(
-        table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity, strict=True
-    )
-    return tuple(StageClass(*record, table.copies) for record in columns)
+        table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity,
+        table.leading, strict=True,
+    )  # fmt: skip
+    return tuple(StageClass(*record, copies=table.copies) for record in columns)
 
 
 def key_sizes(plan: Plan, problem: Problem) -> Sizes:
@@ -264,5 +265,5 @@ def compose(
 def evaluate_rows(problem: Problem, plan: Plan, costs: KeyCosts, take: np.ndarray) -> Evaluation:
     """Compose plans from the costs of their keys."""
     sections = gather(costs, take, plan.recompute)
-    classes = stage_classes(stage_table(plan, problem.layers))
+    classes = stage_classes(stage_table(plan, problem.layers, problem.graph.leading_layers))
     return compose(problem, plan_numbers(plan), plan_groups(plan, problem), classes, sections)

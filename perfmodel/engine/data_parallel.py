@@ -179,6 +179,7 @@ class SectionGathers:
 
     embedding: GatherTime = GatherTime()
     layer: GatherTime = GatherTime()
+    leading: GatherTime | None = None
     head: GatherTime = GatherTime()
 
 
@@ -189,8 +190,11 @@ def section_gathers(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
     """
     if not np.any(plain(plan.zero) >= 3):
         return SectionGathers()
-    held = (sections.embedding, sections.layer, sections.head)
-    return SectionGathers(*(_section_gather(problem, plan, groups, one) for one in held))
+    embedding, layer, head = (
+        _section_gather(problem, plan, groups, one) for one in (sections.embedding, sections.layer, sections.head)
+    )
+    leading = None if sections.leading is None else _section_gather(problem, plan, groups, sections.leading)
+    return SectionGathers(embedding, layer, leading, head)
 
 
 def gather_time(stage: StageClass, gathers: SectionGathers) -> GatherTime:

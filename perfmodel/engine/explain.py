@@ -160,7 +160,9 @@ def trace_evaluation(traced: Question) -> tuple[KeyCosts, Evaluation]:
     numbers = _trace_numbers(plan_numbers(plan))
     groups = {axis: _trace_group(group, axis) for axis, group in key_groups(plan, problem).items()}
     costs = cost_keys(problem, sizes_of(problem, numbers), groups, plan.recompute_policies)
-    classes = tuple(_trace_class(one) for one in stage_classes(stage_table(plan, problem.layers)))
+    classes = tuple(
+        _trace_class(one) for one in stage_classes(stage_table(plan, problem.layers, problem.graph.leading_layers))
+    )
     shared = plan_groups(plan, problem)
     evaluation = compose(
         problem,
@@ -202,5 +204,5 @@ def _trace_state_groups(groups: StateGroups, prefix: str) -> StateGroups:
 
 
 def _trace_class(one: StageClass) -> StageClass:
-    names = ("layers", "has_embedding", "has_head", "position", "multiplicity")
+    names = ("layers", "has_embedding", "has_head", "position", "multiplicity", "leading")
     return replace(one, **{name: _leaf(getattr(one, name), f"{one.name} stage: {name}") for name in names})

@@ -19,8 +19,8 @@ from perfmodel.engine.parameters import (
 )
 from perfmodel.engine.pipelines import in_flight_microbatches
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.sections import Sections
-from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
+from perfmodel.engine.sections import SectionCosts, Sections
+from perfmodel.engine.stages import PlanNumbers, StageClass, layer_sum, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric
 
@@ -94,16 +94,22 @@ def _state(plan: PlanNumbers, held: Held, width: Callable[[ParameterClass], Nume
 def _activations(
     problem: Problem, plan: PlanNumbers, stage: StageClass, sections: Sections, in_flight: Numeric
 ) -> Numeric:
-    layer, fraction = sections.layer, plan.recompute_fraction
+    fraction = plan.recompute_fraction
     if not problem.workload.training:
         return memory.activation_bytes(_widest_tensor(problem, plan), _GATHERED_LAYERS)
-    kept = stage.layers * memory.recomputed_activation_bytes(layer.saved_without_recompute, layer.saved, fraction)
+    without, saved = (layer_sum(stage, sections, field) for field in ("saved_without_recompute", "saved"))
+    kept = memory.recomputed_activation_bytes(without, saved, fraction)
     # What backward rebuilds of one layer is live while that layer is differentiated.
-    rebuilt = (
-        fraction * np.maximum(layer.saved_without_recompute - layer.saved, 0.0) * np.where(stage.layers > 0.0, 1.0, 0.0)
-    )
+    rebuilt = fraction * _rebuilt(sections.layer, stage.layers - stage.leading)
+    if sections.leading is not None:
+        rebuilt = np.maximum(rebuilt, fraction * _rebuilt(sections.leading, stage.leading))
     ends = stage.has_embedding * sections.embedding.saved + stage.has_head * sections.head.saved
     return memory.activation_bytes(kept, in_flight) + rebuilt + ends
+
+
+def _rebuilt(layer: SectionCosts, count: Numeric) -> Numeric:
+    """Bytes that recomputation brings back in one layer, where the stage has such layers."""
+    return np.maximum(layer.saved_without_recompute - layer.saved, 0.0) * np.where(count > 0.0, 1.0, 0.0)
 
 
 def _widest_tensor(problem: Problem, plan: PlanNumbers) -> Numeric:

@@ -14,7 +14,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
 from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.stages import stage_sum
+from perfmodel.engine.stages import layer_sum, stage_sum
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.rules import RuleOutcome, integer_rules, violated
@@ -141,8 +141,8 @@ def _executed_flop(evaluation: Evaluation) -> Numeric:
     """FLOP that the matrix units of all devices execute in a step: recomputation and masked halves included."""
     numbers, sections = evaluation.numbers, evaluation.sections
     once = total(one.multiplicity * stage_sum(one, sections, "matrix_flop") for one in evaluation.classes)
-    layers = total(one.multiplicity * one.layers for one in evaluation.classes)
-    again = numbers.recompute_fraction * layers * sections.layer.recompute_flop
+    repeated = total(one.multiplicity * layer_sum(one, sections, "recompute_flop") for one in evaluation.classes)
+    again = numbers.recompute_fraction * repeated
     return (once + again) * numbers.num_microbatches * numbers.tp * numbers.cp * numbers.dp
 
 

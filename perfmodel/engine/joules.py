@@ -11,7 +11,7 @@ from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
 from perfmodel.engine.networks import link_energy, send_energy
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
-from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, stage_parameters, stage_sum
+from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, layer_sum, stage_parameters, stage_sum
 from perfmodel.equations import energy, pipeline
 from perfmodel.units import Numeric
 
@@ -51,15 +51,17 @@ def step_energy(
     def over_stages(field: str) -> Numeric:
         return total(replicas * one.multiplicity * m * stage_sum(one, sections, field) for one in classes)
 
-    layers = total(one.multiplicity * one.layers for one in classes)
-    again = replicas * m * fraction * layers
+    def again(field: str) -> Numeric:
+        repeated = total(one.multiplicity * layer_sum(one, sections, f"recompute_{field}") for one in classes)
+        return replicas * m * fraction * repeated
+
     updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in classes]
     sends = replicas * plan.pp * _send_energy(problem, plan, groups)
     dynamic = {
-        "compute": over_stages("matrix_energy") + again * sections.layer.recompute_matrix_energy,
-        "vector": over_stages("vector_energy") + again * sections.layer.recompute_vector_energy,
+        "compute": over_stages("matrix_energy") + again("matrix_energy"),
+        "vector": over_stages("vector_energy") + again("vector_energy"),
         "memory": over_stages("memory_energy")
-        + again * sections.layer.recompute_memory_energy
+        + again("memory_energy")
         + total(count * moved for count, (moved, _) in updates),
         "links": over_stages("link_energy") + sends + total(count * sent for count, (_, sent) in updates),
     }

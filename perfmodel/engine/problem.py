@@ -226,7 +226,7 @@ def name_step(value: Any, name: str, unit: str) -> Any:
     return as_traced(value).named(name, unit)
 
 
-def model_number(problem: Problem, value: float, name: str) -> Numeric:
+def model_number(problem: Problem, value: float, name: str) -> Any:
     """A number that the graph states beside its axes (a window, a count): a leaf of the model in a derivation."""
     if problem.label is keep:
         return value

@@ -202,7 +202,13 @@ def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """How often the critical stage runs each block."""
     totals = [number(time.total) for time in evaluation.stage_times]
     stage = evaluation.classes[int(np.argmax(totals))]
-    counts = {block.name: amount(stage.layers) * block.count / problem.layers for block in problem.graph.blocks}
+    graph, leading = problem.graph, amount(stage.leading)
+    counts = {
+        block.name: leading * block.count / graph.leading_layers
+        if block.leading
+        else (amount(stage.layers) - leading) * block.count / (graph.layers - graph.leading_layers)
+        for block in graph.blocks
+    }
     counts[problem.graph.prologue.name] = amount(stage.has_embedding)
     counts[problem.graph.epilogue.name] = amount(stage.has_head)
     return counts

@@ -81,11 +81,12 @@ class SectionCosts:
 
 @dataclass(frozen=True)
 class Sections:
-    """The three sections for one policy."""
+    """The sections for one policy; ``leading``: layers of a kind that stands at the start only, where there is one."""
 
     embedding: SectionCosts
     layer: SectionCosts
     head: SectionCosts
+    leading: SectionCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,16 @@ def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], polic
         _named(problem, name, _fold(problem, sizes, ((block, 1.0),), costed, rows, frozenset()))
         for name, block in (("the embedding", problem.graph.prologue), ("the head", problem.graph.epilogue))
     ]
-    layers = [
-        _fold(problem, sizes, _mean_layer(problem), costed, rows, problem.policies[policy]) for policy in policies
-    ]
-    sections = tuple(Sections(ends[0], _named(problem, "one layer", layer), ends[1]) for layer in layers)
+
+    def layers(name: str, blocks: Sequence[Block]) -> list[SectionCosts]:
+        shares = _mean_layer(problem, blocks)
+        folds = (_fold(problem, sizes, shares, costed, rows, problem.policies[policy]) for policy in policies)
+        return [_named(problem, name, one) for one in folds]
+
+    leading = problem.graph.leading
+    others = layers("one layer", [block for block in problem.graph.blocks if not block.leading])
+    first = layers("one leading layer", leading) if leading else [None] * len(others)
+    sections = tuple(Sections(ends[0], layer, ends[1], lead) for layer, lead in zip(others, first, strict=True))
     return KeyCosts(sections, tuple(kernels), tuple(energies), rows, groups)
 
 
@@ -135,12 +142,11 @@ def _unit(field: str) -> str:
     return "B" if field.startswith("saved") else units.get(field.rsplit("_", 1)[-1], "s")
 
 
-def _mean_layer(problem: Problem) -> tuple[tuple[Block, Numeric], ...]:
-    """The kinds of layers and their shares."""
-    blocks = problem.graph.blocks
+def _mean_layer(problem: Problem, blocks: Sequence[Block]) -> tuple[tuple[Block, Numeric], ...]:
+    """Kinds of layers and their shares among themselves."""
     if len(blocks) == 1:
         return ((blocks[0], 1.0),)
-    layers = model_number(problem, float(problem.graph.layers), "layers")
+    layers = total([model_number(problem, float(block.count), f"layers ({block.name})") for block in blocks])
     return tuple(
         (block, model_number(problem, float(block.count), f"layers ({block.name})") / layers) for block in blocks
     )
@@ -382,7 +388,8 @@ def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
                 picked[item.name] = column[take] if np.size(column) > 1 else column
         return SectionCosts(**picked)
 
-    return Sections(pick("embedding"), pick("layer"), pick("head"))
+    leading = None if first.leading is None else pick("leading")
+    return Sections(pick("embedding"), pick("layer"), pick("head"), leading)
 
 
 def _table(rows: Sequence[Any]) -> np.ndarray:

@@ -67,6 +67,7 @@ class StageClass:
     has_head: Numeric
     position: Numeric
     multiplicity: Numeric
+    leading: Numeric = 0.0  # of the layers, those of a kind that stands at the start of the model only
     copies: float = 1.0  # of every parameter in one pipeline
 
 
@@ -147,15 +148,23 @@ class PerSection(Protocol):
     @property
     def layer(self) -> Any: ...
     @property
+    def leading(self) -> Any: ...
+    @property
     def head(self) -> Any: ...
 
 
 def stage_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
     """A field of the sections summed over what the stage holds."""
-    layer, embedding, head = (
-        getattr(section, field) for section in (sections.layer, sections.embedding, sections.head)
-    )
-    return stage.layers * layer + stage.has_embedding * embedding + stage.has_head * head
+    embedding, head = getattr(sections.embedding, field), getattr(sections.head, field)
+    return layer_sum(stage, sections, field) + stage.has_embedding * embedding + stage.has_head * head
+
+
+def layer_sum(stage: StageClass, sections: PerSection, field: str) -> Numeric:
+    """A field of the sections summed over the layers of the stage; ``leading`` is None where no kind leads."""
+    layer = getattr(sections.layer, field)
+    if sections.leading is None:
+        return stage.layers * layer
+    return (stage.layers - stage.leading) * layer + stage.leading * getattr(sections.leading, field)
 
 
 def stage_parameters(problem: Problem, stage: StageClass, sections: Sections, plan: PlanNumbers) -> Held:

@@ -28,6 +28,7 @@ from perfmodel.engine.stages import (
     PlanNumbers,
     StageClass,
     StageTime,
+    layer_sum,
     stage_parameters,
     stage_sum,
 )
@@ -78,7 +79,7 @@ def stage_time(
     """Time of one micro-batch on a stage."""
     step, fraction = problem.machine.step, plan.recompute_fraction
     forward, backward = stage_sum(stage, sections, "forward"), stage_sum(stage, sections, "backward")
-    recompute = fraction * stage.layers * sections.layer.recompute
+    recompute = fraction * layer_sum(stage, sections, "recompute")
     regather = stage_sum(stage, sections, "tensor_regather")
     tensor_forward, tensor = _passes(stage, sections, fraction, "tensor")
     context_forward, context_exposed = _passes(stage, sections, fraction, "context_exposed")
@@ -115,7 +116,7 @@ def stage_time(
 def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:
     """Communication of one kind: of the forward pass, and of all passes with what recomputation repeats."""
     forward, backward = stage_sum(stage, sections, f"{name}_forward"), stage_sum(stage, sections, f"{name}_backward")
-    again = fraction * stage.layers * getattr(sections.layer, f"{name}_recompute")
+    again = fraction * layer_sum(stage, sections, f"{name}_recompute")
     return forward, forward + backward + again
 
 

@@ -40,6 +40,8 @@ class StageTable:
         micro-batches in flight.
     multiplicity
         Number of stages of the class.
+    leading
+        Of the layers, those that stand at the start of the model only.
     copies
         Copies of every parameter in one pipeline. With two, a stage also holds what the stage opposite holds; its
         layers, embedding and head are the mean of both, because half of the micro-batches see each.
@@ -51,13 +53,14 @@ class StageTable:
     has_head: tuple[Column, ...]
     position: tuple[Column, ...]
     multiplicity: tuple[Column, ...]
+    leading: tuple[Column, ...] = ()
     copies: float = 1.0
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def stage_table(plan: Plan, graph_layers: int) -> StageTable:
+def stage_table(plan: Plan, graph_layers: int, leading_layers: int = 0) -> StageTable:
     """The stage classes of every plan.
 
     Parameters
@@ -66,6 +69,8 @@ def stage_table(plan: Plan, graph_layers: int) -> StageTable:
         Plans; ``layers_per_stage`` and ``embedding_and_head_as_layers`` choose the split.
     graph_layers
         Repeating layers of the model.
+    leading_layers
+        Those of a kind that stands at the start of the model only.
 
     Notes
     -----
@@ -76,6 +81,9 @@ def stage_table(plan: Plan, graph_layers: int) -> StageTable:
     7, 14 x 8, 7).
 
     A folded schedule (ZB-V) has both ends of the model on its first stage.
+
+    Leading layers fill the first chunk of the first stage. What does not fit there is spread over the middle stages
+    evenly, and only what these cannot hold lies on the last one.
     """
     schedule = SCHEDULES[plan.schedule]
     if plan.layers_per_stage is not None:
@@ -84,7 +92,33 @@ def stage_table(plan: Plan, graph_layers: int) -> StageTable:
     else:
         extra = 1.0 if plan.embedding_and_head_as_layers else 0.0
         table = _even_stages(plan.pp, float(graph_layers), extra, folded=schedule.folded)
+    table = replace(table, leading=_leading(table, plan, float(leading_layers)))
     return _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
+
+
+def _leading(table: StageTable, plan: Plan, leading: float) -> tuple[Column, ...]:
+    """Leading layers of one stage of each class; over all stages they add up to ``leading``."""
+    if plan.layers_per_stage is not None:
+        return _given_leading(plan, leading, len(table))
+    first, middle, last = table.layers
+    between = table.multiplicity[1]
+    chunk = np.where(plan.pp > 1, first / plan.virtual_stages, first)
+    on_first = np.minimum(chunk, leading)
+    per_middle = np.minimum(middle, (leading - on_first) / np.maximum(between, 1.0))
+    rest = np.maximum(leading - on_first - between * per_middle, 0.0)
+    on_last = np.minimum(last, rest)
+    return (on_first + rest - on_last, per_middle, on_last)
+
+
+def _given_leading(plan: Plan, leading: float, stages: int) -> tuple[Column, ...]:
+    """Of a given layout: chunk by chunk in the order of the model."""
+    given = plan.layers_per_stage or ()
+    held, left = [0.0] * stages, leading
+    for chunk, layers in enumerate(given):
+        taken = min(float(layers), left)
+        held[chunk % stages] += taken
+        left -= taken
+    return tuple(np.full(len(plan), value) for value in held)
 
 
 def _with_opposite(table: StageTable, copies: float) -> StageTable:
@@ -96,6 +130,7 @@ def _with_opposite(table: StageTable, copies: float) -> StageTable:
         layers=mean(table.layers),
         has_embedding=mean(table.has_embedding),
         has_head=mean(table.has_head),
+        leading=mean(table.leading),
         copies=copies,
     )
 

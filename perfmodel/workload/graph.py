@@ -132,7 +132,8 @@ class Block:
 
     ``name`` is the prefix of the operators' paths in results (``block``, ``embedding``, ``head``).
     ``inputs`` names the tensors that come from outside: the previous block, or the tokens. ``output`` is the
-    tensor of the last operator. Compared and hashed by identity.
+    tensor of the last operator. ``leading``: its layers stand at the start of the model only. Compared and hashed
+    by identity.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Block:
     tensors: Mapping[str, Tensor]
     count: int = 1
     inputs: tuple[str, ...] = ()
+    leading: bool = False
 
     def producers(self) -> dict[str, Operator]:
         """The operator that makes each tensor; a slice has the producer of the tensor it is part of."""
@@ -200,6 +202,16 @@ class OperatorGraph:
 
     def all_blocks(self) -> tuple[Block, ...]:
         return (self.prologue, *self.blocks, self.epilogue)
+
+    @property
+    def leading(self) -> tuple[Block, ...]:
+        """Kinds of layers that stand at the start of the model only (dense layers before those with experts)."""
+        return tuple(block for block in self.blocks if block.leading)
+
+    @property
+    def leading_layers(self) -> int:
+        """Number of the layers of :attr:`leading`."""
+        return sum(block.count for block in self.leading)
 
     @property
     def layers(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.specs.model import ModelSpec
 from perfmodel.workload.builders.attention import Mask
@@ -18,6 +20,7 @@ from perfmodel.workload.builders.layers import (
     LayerKind,
     build_layer,
     layer_kinds,
+    leading_kinds,
     mask_of,
     named_kinds,
 )
@@ -35,7 +38,11 @@ def build_decoder(model: ModelSpec, attention_kernel: str) -> OperatorGraph:
     """Embedding, repeated layers (one block per kind of layer), final norm, head and loss."""
     kinds = layer_kinds(model)
     _refuse(model, set(kinds))
-    blocks = tuple(build_layer(model, name, kind, count, attention_kernel) for name, kind, count in named_kinds(kinds))
+    first = leading_kinds(kinds)
+    blocks = tuple(
+        replace(build_layer(model, name, kind, count, attention_kernel), leading=kind in first)
+        for name, kind, count in named_kinds(kinds)
+    )
     last = kinds[-1]
     mask = mask_of(model, last) if last.mixer in (ATTENTION, SLIDING, FULL) else Mask()
     return OperatorGraph(

@@ -71,6 +71,15 @@ def named_kinds(kinds: list[LayerKind], prefix: str = "block") -> Iterator[tuple
         yield ".".join((prefix, *filter(None, parts))), kind, count
 
 
+def leading_kinds(kinds: list[LayerKind]) -> frozenset[LayerKind]:
+    """Kinds of the shortest start of the model none of whose kinds comes again; empty when there is none."""
+    for length in range(1, len(kinds)):
+        start = frozenset(kinds[:length])
+        if not start & frozenset(kinds[length:]):
+            return start
+    return frozenset()
+
+
 def mask_of(model: ModelSpec, kind: LayerKind) -> Mask:
     """What the attention layers of a kind attend."""
     spec = attention_of(model)
