@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
-from perfmodel.engine.drafts import BACKWARD, FORWARD
+from perfmodel.engine.draft import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
 from perfmodel.engine.parameters import ALL_CLASSES, class_of
