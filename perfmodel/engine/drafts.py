@@ -85,14 +85,9 @@ class _Writer:
         self._matmul(block, operator, batch=batch, rows=rows / batch, mean_share=self.sizes.routed_mean)
 
     def _matmul(
-        self,
-        block: Block,
-        operator: Matmul | GroupedMatmul,
-        *,
-        batch: Numeric,
-        rows: Numeric,
+        self, block: Block, operator: Matmul | GroupedMatmul, *, batch: Numeric, rows: Numeric,
         mean_share: Numeric = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
@@ -170,21 +165,10 @@ class _Writer:
             self._one_matmul(**shape, phase=BACKWARD, m=n, n=k, k=m)
 
     def _one_matmul(
-        self,
-        *,
-        block: Block,
-        operator: Operator,
-        phase: str,
-        data_type: str,
-        batch: Numeric,
-        m: Numeric,
-        n: Numeric,
-        k: Numeric,
-        widths: tuple[Numeric, Numeric, Numeric],
-        slowdown: Numeric = 1.0,
-        mean_share: Numeric = 1.0,
+        self, *, block: Block, operator: Operator, phase: str, data_type: str, batch: Numeric, m: Numeric, n: Numeric,
+        k: Numeric, widths: tuple[Numeric, Numeric, Numeric], slowdown: Numeric = 1.0, mean_share: Numeric = 1.0,
         weight_gradient: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         machine = self.problem.machine
         parameters = machine.matmul[data_type]
         dims = {"batch": batch, "rows": m, "columns": n, "contraction": k}
