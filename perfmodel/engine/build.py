@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfmodel.engine.drafts import FORWARD
+from perfmodel.engine.draft import FORWARD
 from perfmodel.engine.parameters import classes_of
 from perfmodel.engine.problem import (
     ContextParallel,

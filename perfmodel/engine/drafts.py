@@ -6,21 +6,19 @@ arguments of its equations; ``perfmodel.engine.kernels`` costs the drafts of one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from perfmodel.engine.draft import BACKWARD, FORWARD, Draft
 from perfmodel.engine.low_bit import is_quantised, operand_widths, quantised_elements
 from perfmodel.engine.model_flop import attended_pairs
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.routing import HIERARCHICAL, touched
+from perfmodel.engine.routing import is_routed, permuted_elements, touched
 from perfmodel.engine.scans import scan_work
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, experts, scan, training
+from perfmodel.equations import attention, elementwise, scan, training
 from perfmodel.errors import UnsupportedOperator
-from perfmodel.machine.machine import AttentionParameters, ElementwiseParameters, MatmulParameters
+from perfmodel.machine.machine import AttentionParameters
 from perfmodel.parallel.collective_rules import EXCHANGED
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
@@ -36,38 +34,12 @@ from perfmodel.workload.operators import (
     Elementwise,
     ElementwiseKind,
     Embedding,
-    Extent,
     GroupedMatmul,
     Matmul,
     Operator,
     Scan,
     ScanKind,
 )
-
-FORWARD, BACKWARD = "forward", "backward"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A kernel before its times are known."""
-
-    block: str
-    operator: str
-    phase: str
-    data_type: str
-    parameters: MatmulParameters | AttentionParameters | ElementwiseParameters
-    flop: Numeric = 0.0
-    streamed: Numeric = 0.0  # bytes that the cache may hold: activations
-    cold: Numeric = 0.0  # bytes that come from memory in any case: weights
-    cacheable: bool = True
-    matmul: Mapping[str, Any] | None = None  # dimensions and element widths
-    vector_flop: Numeric = 0.0
-    tile: Mapping[str, Any] | None = None
-    plateau: Mapping[str, Any] | None = None  # arithmetic at one sustained rate
-    attention: Mapping[str, Any] | None = None
-    attention_backward: bool = False
-    mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest, which is the one that is timed
-    weight_gradient: bool = False  # makes gradients of weights only: no other stage waits for it
 
 
 @dataclass
@@ -113,14 +85,9 @@ class _Writer:
         self._matmul(block, operator, batch=batch, rows=rows / batch, mean_share=self.sizes.routed_mean)
 
     def _matmul(
-        self,
-        block: Block,
-        operator: Matmul | GroupedMatmul,
-        *,
-        batch: Numeric,
-        rows: Numeric,
+        self, block: Block, operator: Matmul | GroupedMatmul, *, batch: Numeric, rows: Numeric,
         mean_share: Numeric = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
@@ -198,21 +165,10 @@ class _Writer:
             self._one_matmul(**shape, phase=BACKWARD, m=n, n=k, k=m)
 
     def _one_matmul(
-        self,
-        *,
-        block: Block,
-        operator: Operator,
-        phase: str,
-        data_type: str,
-        batch: Numeric,
-        m: Numeric,
-        n: Numeric,
-        k: Numeric,
-        widths: tuple[Numeric, Numeric, Numeric],
-        slowdown: Numeric = 1.0,
-        mean_share: Numeric = 1.0,
+        self, *, block: Block, operator: Operator, phase: str, data_type: str, batch: Numeric, m: Numeric, n: Numeric,
+        k: Numeric, widths: tuple[Numeric, Numeric, Numeric], slowdown: Numeric = 1.0, mean_share: Numeric = 1.0,
         weight_gradient: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         machine = self.problem.machine
         parameters = machine.matmul[data_type]
         dims = {"batch": batch, "rows": m, "columns": n, "contraction": k}
@@ -358,21 +314,11 @@ class _Writer:
 
     def _permutation(self, block: Block, operator: Dispatch | Combine) -> None:
         """Copies of tokens brought into the order of the experts, and back: memory-bound."""
-        routed = tuple((VISITS, *product) for product in operator.features)
-        received = self.sizes.elements(routed, per_score=False)
-        sent = received / self.sizes.etp
-        tokens = self.sizes.tokens * self.sizes.local(operator.features) / self.sizes.tp
-        # A flat exchange delivers by sender; a hierarchical dispatcher copies while it sends.
-        again = 0.0 if self.problem.machine.expert_dispatcher == HIERARCHICAL else 1.0
-        moved = {"sent": sent, "received": received, "sorted_again": np.where(self.sizes.ep > 1.0, again, 0.0)}
-        out = experts.dispatch_elements(**moved)
-        back = experts.combine_elements(**moved, tokens=tokens)
-        forward, backward = (out, back) if isinstance(operator, Dispatch) else (back, out + received)
+        forward, backward = permuted_elements(self.problem, self.sizes, operator)
         width, kind = self.problem.formats.activations, ElementwiseKind.PERMUTE
         flop = 0.0 if isinstance(operator, Dispatch) else 2.0
         self._memory_bound(block, operator, kind, FORWARD, forward, 1.0, width, flop, self.sizes.routed_mean)
         if self.problem.workload.training:
-            # Backward of a combination also reads what the experts made: for the gradient of the router's weights.
             self._memory_bound(block, operator, kind, BACKWARD, backward, 1.0, width, 1.0, self.sizes.routed_mean)
 
     def _embedding(self, block: Block, operator: Embedding) -> None:
@@ -423,11 +369,6 @@ class _Writer:
                 weight_gradient=kind == ElementwiseKind.EMBEDDING and phase == BACKWARD,
             )
         )
-
-
-def is_routed(features: Extent) -> bool:
-    """Features of copies of tokens at the experts that they visit."""
-    return any(VISITS in product for product in features)
 
 
 def draft_kernels(problem: Problem, sizes: Sizes) -> list[Draft]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfmodel.engine.drafts import Draft, draft_kernels
+from perfmodel.engine.draft import Draft
+from perfmodel.engine.drafts import draft_kernels
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import attention, elementwise, energy, matmul, roofline

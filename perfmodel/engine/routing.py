@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from perfmodel.engine.networks import ALL_TO_ALL, Group, collective_time, link_energy
 from perfmodel.engine.problem import Problem, Routing
+from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import experts
 from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import VISITS
+from perfmodel.workload.operators import VISITS, Combine, Dispatch, Extent
 
 HIERARCHICAL, NODE_LIMITED = "hierarchical", "node-limited"
 RANDOM, SKEWED = "random", "skewed"
@@ -34,6 +37,27 @@ def touched(routing: Routing, local_experts: Numeric, rows: Numeric) -> Numeric:
     """Experts of a rank that have work."""
     by_chance = routing.balance == RANDOM
     return (experts.touched_experts_random if by_chance else experts.touched_experts)(local_experts, rows)
+
+
+def is_routed(features: Extent) -> bool:
+    """Features of copies of tokens at the experts that they visit."""
+    return any(VISITS in product for product in features)
+
+
+def permuted_elements(problem: Problem, sizes: Sizes, operator: Dispatch | Combine) -> tuple[Numeric, Numeric]:
+    """Elements that a dispatch or a combination reads and writes on one device, forward and backward.
+
+    A flat exchange delivers by sender, so that rows are sorted by expert once more; a hierarchical dispatcher copies
+    while it sends. Backward of a combination also reads what the experts made, for the gradient of what the router
+    gave them.
+    """
+    received = sizes.elements(tuple((VISITS, *product) for product in operator.features), per_score=False)
+    tokens = sizes.tokens * sizes.local(operator.features) / sizes.tp
+    again = 0.0 if problem.machine.expert_dispatcher == HIERARCHICAL else 1.0
+    sorted_again = np.where(sizes.ep > 1.0, again, 0.0)
+    moved = {"sent": received / sizes.etp, "received": received, "sorted_again": sorted_again}
+    out, back = experts.dispatch_elements(**moved), experts.combine_elements(**moved, tokens=tokens)
+    return (out, back) if isinstance(operator, Dispatch) else (back, out + received)
 
 
 def exchange_cost(problem: Problem, size: Numeric, group: Group) -> tuple[Numeric, Numeric]:

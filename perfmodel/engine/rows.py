@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
-from perfmodel.engine.drafts import FORWARD
+from perfmodel.engine.draft import FORWARD
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token

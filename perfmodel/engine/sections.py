@@ -7,15 +7,14 @@ attention) are averaged with their counts: stages are taken to hold the same mix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
-from perfmodel.engine.drafts import BACKWARD, FORWARD
+from perfmodel.engine.draft import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
 from perfmodel.engine.parameters import ALL_CLASSES, class_of
@@ -240,33 +239,32 @@ def _executed_flop(kernels: list[tuple[Kernel, KernelEnergy, Numeric]]) -> Numer
 
 def _communication(problem: Problem, sizes: Sizes, fold: _Fold) -> dict[str, Numeric]:
     """Fields of the communication of one pass, by kind: forward, backward, and what recomputation repeats."""
-
-    def passes(name: str, time: Callable[..., Numeric]) -> dict[str, Numeric]:
-        again = time(phase=FORWARD, recomputed_only=True) if fold.recomputed else 0.0
-        return {
-            f"{name}_forward": time(phase=FORWARD),
-            f"{name}_backward": time(phase=BACKWARD),
-            f"{name}_recompute": again,
+    times: dict[str, Numeric] = {"tensor_regather": fold.communication("tp", phase=BACKWARD, regather=True)}
+    for name, phase, again in (
+        ("forward", FORWARD, False),
+        ("backward", BACKWARD, False),
+        ("recompute", FORWARD, True),
+    ):
+        run = not again or bool(fold.recomputed)
+        chosen = {"phase": phase, "recomputed_only": again}
+        context = fold.communication("cp", **chosen) if run else 0.0
+        times |= {
+            f"tensor_{name}": fold.communication("tp", **chosen) if run else 0.0,
+            f"context_{name}": context,
+            f"context_exposed_{name}": _exposed_context(problem, sizes, fold, context, **chosen) if run else 0.0,
+            f"expert_{name}": fold.communication("ep", "etp", **chosen) if run and problem.has_experts else 0.0,
         }
-
-    return {
-        **passes("tensor", partial(fold.communication, "tp")),
-        "tensor_regather": fold.communication("tp", phase=BACKWARD, regather=True),
-        **passes("context", partial(fold.communication, "cp")),
-        **passes("context_exposed", partial(_exposed_context, problem, sizes, fold)),
-        **passes("expert", partial(fold.communication, "ep", "etp")),
-    }
+    return times
 
 
 def _exposed_context(
-    problem: Problem, sizes: Sizes, fold: _Fold, *, phase: str, recomputed_only: bool = False
+    problem: Problem, sizes: Sizes, fold: _Fold, moved: Numeric, *, phase: str, recomputed_only: bool
 ) -> Numeric:
-    """Context-parallel communication that computation does not hide.
+    """Part of the context-parallel communication ``moved`` that computation does not hide.
 
     Blocks that go round in a ring travel while the ones that have arrived are attended to; all but the last. An
     exchange of tokens for heads has nothing to hide behind.
     """
-    moved = fold.communication("cp", phase=phase, recomputed_only=recomputed_only)
     exposed = problem.machine.step.context_exposed
     if problem.context.kind == GATHERED:
         return exposed * moved

@@ -84,7 +84,7 @@ def stage_time(
     tensor_forward, tensor = _passes(stage, sections, fraction, "tensor")
     context_forward, context_exposed = _passes(stage, sections, fraction, "context_exposed")
     _, context = _passes(stage, sections, fraction, "context")
-    expert_forward, expert = _passes(stage, sections, fraction, "expert")
+    expert_forward, expert = _passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     forward_pass = (

@@ -7,61 +7,14 @@ prints the sentence of every rule that its row breaks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
+from perfmodel.parallel.expert_rules import context_rules, expert_rules
 from perfmodel.parallel.plan import Counts, Plan
+from perfmodel.parallel.rule import Mask, Question, RuleOutcome, nearest_divisors, not_divisible
 from perfmodel.parallel.schedule_rules import schedule_rules
-
-Mask: TypeAlias = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class RuleOutcome:
-    """One rule applied to every plan.
-
-    Attributes
-    ----------
-    name
-        Short name of the rule, for counting what a search discards.
-    violated
-        True where the plan breaks the rule, shape ``(n,)``.
-    describe
-        The reason for one row, a sentence with the numbers.
-    """
-
-    name: str
-    violated: Mask
-    describe: Callable[[int], str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """The whole numbers that the rules compare plans with (names as in :func:`integer_rules`)."""
-
-    layers: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocabulary: int
-    hidden: int
-    sequence_length: int
-    global_batch: int
-    cluster_devices: int
-    requested_devices: Counts | int
-    experts: int = 0
-    expert_ffn: int = 0
-    shared_ffn: int = 0
-    context: str = GATHERED
-    balanced: bool = True
-    recurrences: tuple[str, ...] = ()
-    mixer_heads: int = 0
-    mixer_groups: int = 0
-    full_kv_heads: int = 0
 
 
 def integer_rules(
@@ -138,21 +91,6 @@ def reasons(outcomes: tuple[RuleOutcome, ...], row: int = 0) -> tuple[str, ...]:
     return tuple(outcome.describe(row) for outcome in outcomes if outcome.violated[row])
 
 
-def _not_divisible(number: Counts | int, divisor: Counts) -> Mask:
-    return np.not_equal(np.mod(number, np.maximum(divisor, 1)), 0)
-
-
-def nearest_divisors(number: int, wanted: int) -> str:
-    """``nearest divisors 4 and 8`` around ``wanted``, for the end of a reason; empty when there are none."""
-    if number < 1:
-        return ""
-    divisors = [one for one in range(1, min(number, 4096) + 1) if number % one == 0]
-    below = [one for one in divisors if one < wanted][-1:]
-    above = [one for one in divisors if one > wanted][:1]
-    found = " and ".join(str(one) for one in below + above)
-    return f"; nearest divisor{'s' if len(below + above) > 1 else ''} {found}" if found else ""
-
-
 def _positive(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
     counts = {name: column for name, column in plan.columns().items() if name not in _MAY_BE_ZERO}
 
@@ -203,7 +141,7 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     for size, what in sizes:
         yield RuleOutcome(
             f"tp divides {what}",
-            _not_divisible(size, tp),
+            not_divisible(size, tp),
             lambda row, size=size, what=what: (
                 f"tp = {tp[row]} does not divide the {size} {what}{nearest_divisors(size, int(tp[row]))}"
             ),
@@ -216,7 +154,7 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     for size, what in copied:
         yield RuleOutcome(
             f"tp fits {what}",
-            _not_divisible(size, tp) & (np.mod(tp, max(size, 1)) != 0),
+            not_divisible(size, tp) & (np.mod(tp, max(size, 1)) != 0),
             lambda row, size=size, what=what: (
                 f"tp = {tp[row]} neither divides the {size} {what} nor is a multiple of them"
                 f"{nearest_divisors(size, int(tp[row]))}"
@@ -252,7 +190,7 @@ def _even_layers(plan: Plan, layers: int) -> RuleOutcome:
             hint += "; embedding_and_head_as_layers makes it fit"
         return f"{split} does not divide the {what}{hint}"
 
-    return RuleOutcome("pp divides layers", _not_divisible(units, chunks), describe)
+    return RuleOutcome("pp divides layers", not_divisible(units, chunks), describe)
 
 
 def _given_layers(plan: Plan, question: Question, given: tuple[int, ...]) -> Iterator[RuleOutcome]:
@@ -275,7 +213,7 @@ def _given_layers(plan: Plan, question: Question, given: tuple[int, ...]) -> Ite
     common = int(np.gcd.reduce(np.asarray(given, dtype=np.int64)))
     yield RuleOutcome(
         "virtual stages divide layers",
-        per_stage & _not_divisible(common, plan.virtual_stages),
+        per_stage & not_divisible(common, plan.virtual_stages),
         lambda row: (
             f"virtual_stages = {plan.virtual_stages[row]} does not divide every entry of layers_per_stage "
             f"{list(given)}; say the layers of every chunk instead"
@@ -303,7 +241,7 @@ def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     slices, words = (2 * plan.cp, "2*cp") if paired else (plan.cp, "cp")
     yield RuleOutcome(
         "cp divides sequence",
-        (plan.cp > 1) & _not_divisible(length, slices),
+        (plan.cp > 1) & not_divisible(length, slices),
         lambda row: (
             f"context parallelism cuts the {length} tokens into {words} = {slices[row]} slices, which does not divide"
         ),
@@ -311,67 +249,8 @@ def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     shards = plan.cp * plan.tp
     yield RuleOutcome(
         "sequence parallel divides sequence",
-        (plan.sequence_parallel > 0) & _not_divisible(length, shards),
+        (plan.sequence_parallel > 0) & not_divisible(length, shards),
         lambda row: f"sequence parallelism needs the {length} tokens to be a multiple of cp*tp = {shards[row]}",
-    )
-
-
-def _context(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
-    named = ", ".join(question.recurrences)
-    yield RuleOutcome(
-        "cp needs attention",
-        (plan.cp > 1) & bool(question.recurrences),
-        lambda row: (
-            f"cp = {plan.cp[row]} cuts the sequence, and {named} runs along it: context parallelism has no rule for "
-            "recurrences; use cp = 1"
-        ),
-    )
-    if question.context != EXCHANGED:
-        return
-    ranks, heads, kv_heads = plan.tp * plan.cp, question.heads, question.kv_heads
-    yield RuleOutcome(
-        "tp*cp divides heads",
-        (plan.cp > 1) & _not_divisible(heads, ranks),
-        lambda row: (
-            f"context parallelism by all-to-all gives every rank whole heads: tp*cp = {plan.tp[row]}*{plan.cp[row]} = "
-            f"{ranks[row]} does not divide the {heads} attention heads{nearest_divisors(heads, int(ranks[row]))}"
-        ),
-    )
-    yield RuleOutcome(
-        "tp*cp fits key-value heads",
-        (plan.cp > 1) & _not_divisible(kv_heads, ranks) & (np.mod(ranks, max(kv_heads, 1)) != 0),
-        lambda row: (
-            f"context parallelism by all-to-all gives every rank whole heads: tp*cp = {plan.tp[row]}*{plan.cp[row]} = "
-            f"{ranks[row]} neither divides the {kv_heads} key-value heads nor is a multiple of them"
-        ),
-    )
-
-
-def _experts(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
-    experts, columns = question.experts, question.expert_ffn
-    yield RuleOutcome(
-        "ep divides experts",
-        (experts > 0) & _not_divisible(experts, plan.ep),
-        lambda row: (
-            f"ep = {plan.ep[row]} does not divide the {experts} experts{nearest_divisors(experts, int(plan.ep[row]))}"
-        ),
-    )
-    yield RuleOutcome(
-        "etp divides columns of an expert",
-        (experts > 0) & _not_divisible(columns, plan.etp),
-        lambda row: (
-            f"etp = {plan.etp[row]} does not divide the {columns} columns of an expert"
-            f"{nearest_divisors(columns, int(plan.etp[row]))}"
-        ),
-    )
-    ranks, shard = plan.ep * plan.etp, plan.tp * plan.cp * plan.dp_shard
-    yield RuleOutcome(
-        "experts divide the shard",
-        (plan.dp_replicate > 1) & _not_divisible(shard, ranks) & ~_not_divisible(plan.tp * plan.cp * plan.dp, ranks),
-        lambda row: (
-            f"ep*etp = {ranks[row]} does not divide tp*cp*dp_shard = {shard[row]}: experts would lie across the "
-            f"dp_replicate = {plan.dp_replicate[row]} replicas of hybrid sharding"
-        ),
     )
 
 
@@ -392,7 +271,7 @@ def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     experts, dense = plan.ep * plan.etp, plan.tp * plan.cp * plan.dp
     yield RuleOutcome(
         "experts divide the stage",
-        _not_divisible(dense, experts),
+        not_divisible(dense, experts),
         lambda row: (
             f"ep*etp = {plan.ep[row]}*{plan.etp[row]} = {experts[row]} does not divide tp*cp*dp = {dense[row]}"
             f"{nearest_divisors(int(dense[row]), int(experts[row]))}"
@@ -401,5 +280,5 @@ def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 
 
 _RULES: tuple[Callable[[Plan, Question], Iterator[RuleOutcome]], ...] = (
-    _positive, _devices, _tensor, _pipeline, _batch, _sequence, _context, _experts, _sharding,
+    _positive, _devices, _tensor, _pipeline, _batch, _sequence, context_rules, expert_rules, _sharding,
 )  # fmt: skip
