@@ -12,6 +12,7 @@ from perfmodel.engine.problem import (
     ContextParallel,
     Formats,
     LinearFormats,
+    Orthogonal,
     Problem,
     Routing,
     Workload,
@@ -205,7 +206,14 @@ def _formats(resolved: ResolvedScenario) -> Formats:
         state_moments=state.moments.value,
         compute={"matmul": compute.matmul, "attention": compute.attention, "head": compute.head},
         linear=_linear_formats(resolved),
+        orthogonal=_orthogonal(resolved),
     )
+
+
+def _orthogonal(resolved: ResolvedScenario) -> Orthogonal | None:
+    known = resolved.formats
+    stated = known.optimizers[resolved.numerics.optimizer].orthogonalise
+    return None if stated is None else Orthogonal(float(stated.iterations), known.moment_bytes(stated.others))
 
 
 def _linear_formats(resolved: ResolvedScenario) -> LinearFormats | None:
@@ -334,7 +342,19 @@ def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
         bits = known.format(getattr(stored, role)).bits
         label = f"numerics.formats.{role} ({getattr(stored, role)})"
         changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))
-    return replace(formats, linear=_trace_linear(formats.linear, resolved), **changes)
+    orthogonal = _trace_orthogonal(formats.orthogonal, resolved)
+    return replace(formats, linear=_trace_linear(formats.linear, resolved), orthogonal=orthogonal, **changes)
+
+
+def _trace_orthogonal(numbers: Orthogonal | None, resolved: ResolvedScenario) -> Orthogonal | None:
+    if numbers is None:
+        return None
+    name = f"optimizers.{resolved.numerics.optimizer}.orthogonalise"
+    changes: dict[str, Any] = {
+        "iterations": Traced.leaf(numbers.iterations, f"{name}.iterations", "1", "muon-is-scalable", "paper"),
+        "other_moments": Traced.leaf(numbers.other_moments, f"{name}.others", "B", "muon-is-scalable", "paper"),
+    }
+    return replace(numbers, **changes)
 
 
 def _trace_linear(linear: LinearFormats | None, resolved: ResolvedScenario) -> LinearFormats | None:

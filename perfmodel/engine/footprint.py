@@ -14,6 +14,7 @@ from perfmodel.engine.parameters import (
     amounts,
     count,
     gathered_bytes,
+    moments_width,
     stored_width,
     trained,
 )
@@ -65,7 +66,7 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
     return Footprint(
         weights=_state(plan, held, lambda one: stored_width(formats, one), 3.0),
         gradients=_state(plan, trained(held), lambda _: formats.state_gradients, 2.0) if training else 0.0,
-        optimizer=_state(plan, trained(held), lambda _: formats.state_master + formats.state_moments, 1.0)
+        optimizer=_state(plan, trained(held), lambda one: formats.state_master + moments_width(formats, one), 1.0)
         if training
         else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),

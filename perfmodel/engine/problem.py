@@ -39,6 +39,14 @@ class LinearFormats:
 
 
 @dataclass(frozen=True)
+class Orthogonal:
+    """An optimizer that makes updates of hidden matrices orthogonal; ``other_moments``: bytes of other parameters."""
+
+    iterations: Numeric
+    other_moments: Numeric
+
+
+@dataclass(frozen=True)
 class Formats:
     """Bytes per element by role, compute data types by role, and state bytes per parameter.
 
@@ -52,6 +60,8 @@ class Formats:
         Data type by role: ``matmul``, ``attention``, ``head``.
     linear
         What a low-bit recipe does to linear layers; None in the others.
+    orthogonal
+        What Muon and its kind do; None of the other optimizers. Then ``state_moments`` are those of hidden matrices.
     """
 
     activations: Numeric
@@ -67,6 +77,7 @@ class Formats:
     full_precision: Numeric = 4.0
     mask: Numeric = 1.0
     linear: LinearFormats | None = None
+    orthogonal: Orthogonal | None = None
 
     def on_the_wire(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor that a collective moves."""

@@ -118,8 +118,15 @@ class StageTime:
     expert_frozen_parameters: Numeric
     expert_low_bit_parameters: Numeric
     expert_low_bit_frozen_parameters: Numeric
+    matrix_parameters: Numeric
+    low_bit_matrix_parameters: Numeric
+    expert_matrix_parameters: Numeric
+    expert_low_bit_matrix_parameters: Numeric
     tied_parameters: Numeric
     frozen_tied_parameters: Numeric
+    orthogonal_flop: Numeric
+    largest_orthogonal_flop: Numeric
+    expert_orthogonal_flop: Numeric
 
     @property
     def total(self) -> Numeric:

@@ -15,11 +15,10 @@ from perfmodel.engine.data_parallel import (
     SectionGathers,
     data_parallel,
     gather_time,
-    optimizer_time,
     section_gathers,
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
-from perfmodel.engine.parameters import ALL_CLASSES, amounts
+from perfmodel.engine.parameters import ALL_CLASSES
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
 from perfmodel.engine.sections import Sections
@@ -31,6 +30,7 @@ from perfmodel.engine.stages import (
     stage_parameters,
     stage_sum,
 )
+from perfmodel.engine.update import optimizer_time
 from perfmodel.equations import overlap, pipeline
 from perfmodel.units import Numeric
 
@@ -90,6 +90,7 @@ def stage_time(
         forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
     )
     held = stage_parameters(problem, stage, sections, plan)
+    holds_layers = np.where(stage.layers > 0.0, 1.0, 0.0)
     times = StageTime(
         forward=forward,
         backward=backward,
@@ -108,6 +109,9 @@ def stage_time(
         forward_pass=forward_pass + gathers.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
         **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
+        orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
+        largest_orthogonal_flop=holds_layers * sections.layer.largest_orthogonal_flop,
+        expert_orthogonal_flop=stage.layers * sections.layer.expert_orthogonal_flop,
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
 
@@ -119,10 +123,14 @@ def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str)
     return forward, forward + backward + again
 
 
+#: Units of the fields of a stage that are not times.
+_UNITS = {"parameters": "1", "flop": "FLOP"}
+
+
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:
     """Names for the derivation: one micro-batch on this class of stages."""
     names = {item.name: f"{item.name.replace('_', ' ')} on the {stage} stage" for item in fields(StageTime)}
-    units = {name: "1" if name.endswith("parameters") else "s" for name in names}
+    units = {name: _UNITS.get(name.rsplit("_", 1)[-1], "s") for name in names}
     return StageTime(**{name: problem.label(getattr(times, name), names[name], units[name]) for name in names})
 
 
@@ -172,7 +180,7 @@ def step_time(
     bubble = label(pipeline_bubble(problem, plan, classes, times, worst), "pipeline bubble", "s")
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
-    update = label(optimizer_time(problem, plan, amounts(worst, problem.parameter_classes)), "optimizer step", "s")
+    update = label(optimizer_time(problem, plan, worst), "optimizer step", "s")
     busy = label(m * slot + bubble + data + update, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
