@@ -12,6 +12,7 @@ from perfmodel.engine.problem import (
     ContextParallel,
     Formats,
     LinearFormats,
+    Offload,
     Orthogonal,
     Problem,
     Routing,
@@ -108,6 +109,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         routing=_routing(resolved),
         recurrences=recurrences(graph),
         parameter_classes=classes_of(graph, formats),
+        offload=_offload(resolved),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
 
@@ -124,6 +126,7 @@ def _machine(resolved: ResolvedScenario) -> Machine:
         scenario.site,
         scenario.pricing,
         scenario.reliability,
+        scenario.strategy.offload.tiers,
     )
 
 
@@ -208,6 +211,14 @@ def _formats(resolved: ResolvedScenario) -> Formats:
         linear=_linear_formats(resolved),
         orthogonal=_orthogonal(resolved),
     )
+
+
+def _offload(resolved: ResolvedScenario) -> Offload | None:
+    stated = resolved.scenario.strategy.offload
+    if not stated.tiers:
+        return None
+    share = 0.0 if stated.activations is None else stated.activations.value
+    return Offload(stated.optimizer, stated.parameters, share)
 
 
 def _orthogonal(resolved: ResolvedScenario) -> Orthogonal | None:
@@ -295,6 +306,7 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
         machine=problem.machine.traced(),
         axes=trace_axes(problem.graph),
         formats=_trace_formats(problem.formats, resolved),
+        offload=_trace_offload(problem.offload),
         workload=replace(
             workload,
             sequence_length=sequence,
@@ -344,6 +356,12 @@ def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
         changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))
     orthogonal = _trace_orthogonal(formats.orthogonal, resolved)
     return replace(formats, linear=_trace_linear(formats.linear, resolved), orthogonal=orthogonal, **changes)
+
+
+def _trace_offload(offload: Offload | None) -> Offload | None:
+    if offload is None:
+        return None
+    return replace(offload, activations=_scenario_leaf(offload.activations, "strategy.offload.activations", "1"))
 
 
 def _trace_orthogonal(numbers: Orthogonal | None, resolved: ResolvedScenario) -> Orthogonal | None:

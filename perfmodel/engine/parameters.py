@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from perfmodel.engine.low_bit import is_quantised
 from perfmodel.engine.problem import Formats, total
@@ -17,6 +19,17 @@ from perfmodel.equations import memory
 from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import SCALAR, GroupedMatmul, Matmul, Operator, OperatorGraph, Weight
+
+
+class ShardCounts(Protocol):
+    """What a plan says about the sharding of state."""
+
+    @property
+    def zero(self) -> Numeric: ...
+    @property
+    def state_shards(self) -> Numeric: ...
+    @property
+    def expert_state_shards(self) -> Numeric: ...
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,15 @@ def gathered_width(formats: Formats, one: ParameterClass) -> Numeric:
 def gathered_bytes(formats: Formats, held: Held) -> Numeric:
     """Bytes of weights as they are gathered."""
     return bytes_of(held, lambda one: gathered_width(formats, one))
+
+
+def shards(plan: ShardCounts, one: ParameterClass, level: float) -> Numeric:
+    """Ranks that share a kind of state of a class, sharded from a ZeRO level on.
+
+    Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
+    """
+    ranks = plan.expert_state_shards if one.expert else plan.state_shards
+    return np.where(plan.zero >= level, ranks, 1.0)
 
 
 def amounts(source: object, classes: Iterable[ParameterClass]) -> Held:

@@ -90,6 +90,19 @@ class Formats:
         ]
 
 
+#: Where something is kept.
+DEVICE, HOST, NVME = "device", "host", "nvme"
+
+
+@dataclass(frozen=True)
+class Offload:
+    """What is kept outside of the devices, see :class:`~perfmodel.specs.strategy.OffloadSpec`."""
+
+    optimizer: str = DEVICE
+    parameters: str = DEVICE
+    activations: Numeric = 0.0
+
+
 @dataclass(frozen=True)
 class Workload:
     """What one step processes; ``training`` False means forward only."""
@@ -161,6 +174,7 @@ class Problem:
     label: Labeller
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
+    offload: Offload | None = None
     parameter_classes: tuple[ParameterClass, ...] = ()  # that the model has, see perfmodel.engine.parameters
     devices: int = 0  # that the question uses
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote

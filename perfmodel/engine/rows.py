@@ -351,6 +351,7 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),
         ("optimizer", amount(step.optimizer), "optimizer"),
+        ("transfers to and from the host", amount(step.offload), "communication"),
         ("overhead", amount(step.overhead), "overhead"),
     ]
     return tuple(CauseRow(*bar) for bar in bars)

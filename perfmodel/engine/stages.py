@@ -107,6 +107,10 @@ class StageTime:
     expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     gather_overlapped: Numeric
+    offload_forward: Numeric  # transfers to and from the host
+    offload_backward: Numeric
+    offload_overlapped: Numeric
+    offload_bandwidth: Numeric  # B/s that would hide them
     forward_pass: Numeric  # forward with its exposed communication
     weight_gradient: Numeric  # the part of backward_pass that no other stage waits for
     # parameters by class (perfmodel.engine.parameters)
@@ -131,7 +135,12 @@ class StageTime:
     @property
     def total(self) -> Numeric:
         computing = self.forward + self.backward + self.recompute
-        return computing + self.tensor + self.context + self.expert + self.pipeline + self.gather
+        communicating = self.tensor + self.context + self.expert + self.pipeline + self.gather
+        return computing + communicating + self.offload
+
+    @property
+    def offload(self) -> Numeric:
+        return self.offload_forward + self.offload_backward
 
     @property
     def gather(self) -> Numeric:

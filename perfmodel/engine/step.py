@@ -18,6 +18,7 @@ from perfmodel.engine.data_parallel import (
     section_gathers,
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
+from perfmodel.engine.offload import kept_activations, stage_offload
 from perfmodel.engine.parameters import ALL_CLASSES
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
@@ -30,7 +31,7 @@ from perfmodel.engine.stages import (
     stage_parameters,
     stage_sum,
 )
-from perfmodel.engine.update import optimizer_time
+from perfmodel.engine.update import optimizer_time, update_transfers
 from perfmodel.equations import overlap, pipeline
 from perfmodel.units import Numeric
 
@@ -55,6 +56,8 @@ class StepTime:
     expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     data_overlapped: Numeric
+    offload: Numeric
+    offload_overlapped: Numeric
     step: Numeric
     critical: StageTime
 
@@ -90,6 +93,8 @@ def stage_time(
         forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
     )
     held = stage_parameters(problem, stage, sections, plan)
+    kept = kept_activations(sections.layer, stage, plan)
+    moved = stage_offload(problem, plan, held, kept, forward, backward + recompute)
     holds_layers = np.where(stage.layers > 0.0, 1.0, 0.0)
     times = StageTime(
         forward=forward,
@@ -106,7 +111,11 @@ def stage_time(
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
-        forward_pass=forward_pass + gathers.forward,
+        offload_forward=moved.forward,
+        offload_backward=moved.backward,
+        offload_overlapped=moved.overlapped,
+        offload_bandwidth=moved.bandwidth,
+        forward_pass=forward_pass + gathers.forward + moved.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
         **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
         orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
@@ -124,7 +133,7 @@ def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str)
 
 
 #: Units of the fields of a stage that are not times.
-_UNITS = {"parameters": "1", "flop": "FLOP"}
+_UNITS = {"parameters": "1", "flop": "FLOP", "bandwidth": "B/s"}
 
 
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:
@@ -181,7 +190,8 @@ def step_time(
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
     update = label(optimizer_time(problem, plan, worst), "optimizer step", "s")
-    busy = label(m * slot + bubble + data + update, "step without overhead", "s")
+    moved = update_transfers(problem, plan, worst, update)
+    busy = label(m * slot + bubble + data + update + moved.exposed, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
     return StepTime(
@@ -201,6 +211,8 @@ def step_time(
         expert_overlapped=m * worst.expert_overlapped,
         pipeline_overlapped=m * worst.pipeline_overlapped,
         data_overlapped=traffic.overlapped + m * worst.gather_overlapped,
+        offload=moved.exposed + m * worst.offload,
+        offload_overlapped=moved.overlapped + m * worst.offload_overlapped,
         step=busy + overhead,
         critical=worst,
     )

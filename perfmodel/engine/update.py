@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from perfmodel.engine.parameters import Held, ParameterClass, amounts, gathered_width, moments_width, trained
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.offload import gradients_out, store, weights_back
+from perfmodel.engine.parameters import (
+    Held,
+    ParameterClass,
+    amounts,
+    gathered_width,
+    moments_width,
+    shards,
+    trained,
+)
+from perfmodel.engine.problem import DEVICE, NVME, Problem, total
 from perfmodel.engine.stages import PlanNumbers, StageTime
-from perfmodel.equations import elementwise, energy, optimizer, roofline, training
+from perfmodel.equations import elementwise, energy, memory, optimizer, overlap, roofline, training
 from perfmodel.units import Numeric
 
 #: Role of the 16-bit products, in which updates are made orthogonal.
@@ -19,11 +30,7 @@ def optimizer_time(problem: Problem, plan: PlanNumbers, stage: StageTime) -> Num
     if not problem.workload.training:
         return 0.0
     machine, held = problem.machine, amounts(stage, problem.parameter_classes)
-    time = optimizer.optimizer_time(
-        _update_traffic(problem, plan, held),
-        machine.memory_bandwidth,
-        machine.elementwise["optimizer"].bandwidth_fraction,
-    )
+    time = _pass_time(problem, plan, held)
     if problem.formats.linear is not None:
         cast = machine.elementwise["cast"].bandwidth_fraction
         time = time + optimizer.optimizer_time(_cast_traffic(problem, held), machine.memory_bandwidth, cast)
@@ -32,6 +39,45 @@ def optimizer_time(problem: Problem, plan: PlanNumbers, stage: StageTime) -> Num
         plateau = numbers.plateau * machine.sustained_rate / machine.step.matmul_slowdown
         time = time + roofline.plateau_time(_busiest_flop(problem, plan, stage), numbers.peak, plateau)
     return time
+
+
+def _pass_time(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
+    """The pass over the state: on the device, or on its host, which reads from storage what does not fit."""
+    machine, offload, traffic = problem.machine, problem.offload, _update_traffic(problem, plan, held)
+    if offload is None or offload.optimizer == DEVICE or machine.host is None:
+        fraction = machine.elementwise["optimizer"].bandwidth_fraction
+        return optimizer.optimizer_time(traffic, machine.memory_bandwidth, fraction)
+    time = optimizer.optimizer_time(traffic, machine.host.memory.bandwidth, 1.0)
+    if offload.optimizer != NVME:
+        return time
+    formats, disk = problem.formats, store(machine.host, NVME)
+    state = total(
+        memory.state_bytes(n, formats.state_master + moments_width(formats, one), shards(plan, one, 1.0))
+        for one, n in trained(held)
+    )
+    return np.maximum(time, memory.transfer_time(state, disk.bandwidth, machine.host.memory.bandwidth))
+
+
+@dataclass(frozen=True)
+class UpdateTransfers:
+    """Gradients on their way to the host and weights on their way back, once per step [s]."""
+
+    exposed: Numeric = 0.0
+    overlapped: Numeric = 0.0
+
+
+def update_transfers(problem: Problem, plan: PlanNumbers, stage: StageTime, update: Numeric) -> UpdateTransfers:
+    """Transfers of an optimizer step that the host does.
+
+    Gradients leave while the backward pass of a micro-batch goes on, weights come back while the rest is updated.
+    """
+    offload, share = problem.offload, problem.machine.step.offload_exposed
+    if offload is None or offload.optimizer == DEVICE or not problem.workload.training:
+        return UpdateTransfers()
+    held = amounts(stage, problem.parameter_classes)
+    out, back = gradients_out(problem, plan, held), weights_back(problem, plan, held)
+    exposed = overlap.exposed_time(out, share, stage.backward_pass) + overlap.exposed_time(back, share, update)
+    return UpdateTransfers(exposed, out + back - exposed)
 
 
 def _busiest_flop(problem: Problem, plan: PlanNumbers, stage: StageTime) -> Numeric:
@@ -66,7 +112,7 @@ def optimizer_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeri
 def _update_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
     return total(
         optimizer.optimizer_traffic(
-            amount / np.where(plan.zero >= 1.0, plan.expert_state_shards if one.expert else plan.state_shards, 1.0),
+            amount / shards(plan, one, 1.0),
             _state_traffic(problem, one),
             problem.machine.step.optimizer_traffic_factor,
         )

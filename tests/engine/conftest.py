@@ -77,6 +77,23 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": "fp8-lora",
         "strategy": {"tp": 2, "sequence_parallel": True, "zero": 1},
     },
+    # State and weights in storage, half of the activations in the memory of the host.
+    "llama-8b-offload": {
+        "model": "llama-3.1-8b",
+        "cluster": {
+            "extends": "hgx-h100-ib-ndr",
+            "name": "with hosts",
+            "devices": 8,
+            "host": {
+                "memory": {"capacity": "200 GB", "bandwidth": "40 GB/s"},
+                "nvme": {"capacity": "3 TB", "bandwidth": "5 GB/s"},
+            },
+        },
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 16},
+        "numerics": "bf16-mixed",
+        "strategy": {"zero": 3, "offload": {"optimizer": "nvme", "parameters": "nvme", "activations": 0.5}},
+    },
     # Sharded parameters and context parallelism.
     "llama-8b-sharded": {
         "model": "llama-3.1-8b",
