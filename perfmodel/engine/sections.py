@@ -388,7 +388,7 @@ def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
                 picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
             else:
                 column = getattr(getattr(first, section), item.name)
-                picked[item.name] = column[take] if np.size(column) > 1 else column
+                picked[item.name] = column[take] if getattr(column, "size", 1) > 1 else column
         return SectionCosts(**picked)
 
     return Sections(pick("embedding"), pick("layer"), pick("head"))

@@ -166,11 +166,16 @@ def slowest(stages: Sequence[StageTime]) -> StageTime:
         best = replace(
             best,
             **{
-                item.name: np.where(longer, getattr(candidate, item.name), getattr(best, item.name))
+                item.name: _chosen(longer, getattr(candidate, item.name), getattr(best, item.name))
                 for item in fields(StageTime)
             },
         )
     return best
+
+
+def _chosen(longer: Numeric, candidate: Numeric, best: Numeric) -> Numeric:
+    """The number of the longer stage; what both stages have in common (mostly nothing) needs no choice."""
+    return best if candidate is best else np.where(longer, candidate, best)
 
 
 def critical_stage(problem: Problem, times: Sequence[StageTime]) -> StageTime:
