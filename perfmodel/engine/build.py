@@ -12,6 +12,8 @@ from perfmodel.engine.problem import (
     ContextParallel,
     Formats,
     LinearFormats,
+    Offload,
+    Orthogonal,
     Problem,
     Routing,
     Workload,
@@ -107,6 +109,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         routing=_routing(resolved),
         recurrences=recurrences(graph),
         parameter_classes=classes_of(graph, formats),
+        offload=_offload(resolved),
     )
     return Question(resolved, problem, _plan(resolved, workload, graph))
 
@@ -123,6 +126,7 @@ def _machine(resolved: ResolvedScenario) -> Machine:
         scenario.site,
         scenario.pricing,
         scenario.reliability,
+        scenario.strategy.offload.tiers,
     )
 
 
@@ -205,7 +209,22 @@ def _formats(resolved: ResolvedScenario) -> Formats:
         state_moments=state.moments.value,
         compute={"matmul": compute.matmul, "attention": compute.attention, "head": compute.head},
         linear=_linear_formats(resolved),
+        orthogonal=_orthogonal(resolved),
     )
+
+
+def _offload(resolved: ResolvedScenario) -> Offload | None:
+    stated = resolved.scenario.strategy.offload
+    if not stated.tiers:
+        return None
+    share = 0.0 if stated.activations is None else stated.activations.value
+    return Offload(stated.optimizer, stated.parameters, share)
+
+
+def _orthogonal(resolved: ResolvedScenario) -> Orthogonal | None:
+    known = resolved.formats
+    stated = known.optimizers[resolved.numerics.optimizer].orthogonalise
+    return None if stated is None else Orthogonal(float(stated.iterations), known.moment_bytes(stated.others))
 
 
 def _linear_formats(resolved: ResolvedScenario) -> LinearFormats | None:
@@ -287,6 +306,7 @@ def trace_problem(problem: Problem, resolved: ResolvedScenario) -> Problem:
         machine=problem.machine.traced(),
         axes=trace_axes(problem.graph),
         formats=_trace_formats(problem.formats, resolved),
+        offload=_trace_offload(problem.offload),
         workload=replace(
             workload,
             sequence_length=sequence,
@@ -334,7 +354,25 @@ def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
         bits = known.format(getattr(stored, role)).bits
         label = f"numerics.formats.{role} ({getattr(stored, role)})"
         changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))
-    return replace(formats, linear=_trace_linear(formats.linear, resolved), **changes)
+    orthogonal = _trace_orthogonal(formats.orthogonal, resolved)
+    return replace(formats, linear=_trace_linear(formats.linear, resolved), orthogonal=orthogonal, **changes)
+
+
+def _trace_offload(offload: Offload | None) -> Offload | None:
+    if offload is None:
+        return None
+    return replace(offload, activations=_scenario_leaf(offload.activations, "strategy.offload.activations", "1"))
+
+
+def _trace_orthogonal(numbers: Orthogonal | None, resolved: ResolvedScenario) -> Orthogonal | None:
+    if numbers is None:
+        return None
+    name = f"optimizers.{resolved.numerics.optimizer}.orthogonalise"
+    changes: dict[str, Any] = {
+        "iterations": Traced.leaf(numbers.iterations, f"{name}.iterations", "1", "muon-is-scalable", "paper"),
+        "other_moments": Traced.leaf(numbers.other_moments, f"{name}.others", "B", "muon-is-scalable", "paper"),
+    }
+    return replace(numbers, **changes)
 
 
 def _trace_linear(linear: LinearFormats | None, resolved: ResolvedScenario) -> LinearFormats | None:

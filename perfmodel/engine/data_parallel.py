@@ -16,18 +16,16 @@ import numpy as np
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain
 from perfmodel.engine.parameters import (
     Held,
-    ParameterClass,
     amounts,
     bytes_of,
     gathered_bytes,
-    gathered_width,
     of_experts,
     trained,
 )
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import SectionCosts, Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups, stage_sum
-from perfmodel.equations import elementwise, optimizer, overlap, training
+from perfmodel.equations import overlap, training
 from perfmodel.units import Numeric
 
 
@@ -220,54 +218,3 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
     overlapped = np.maximum(gather + again + scatter - forward_exposed - backward_exposed, 0.0)
     sharded = np.where(plan.zero >= 3.0, 1.0, 0.0)
     return GatherTime(sharded * forward_exposed, sharded * backward_exposed, sharded * overlapped)
-
-
-def optimizer_time(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
-    """Time of the optimizer step of one device [s], with the casts of low-bit weights that follow it once."""
-    if not problem.workload.training:
-        return 0.0
-    machine = problem.machine
-    update = optimizer.optimizer_time(
-        _update_traffic(problem, plan, held),
-        machine.memory_bandwidth,
-        machine.elementwise["optimizer"].bandwidth_fraction,
-    )
-    if problem.formats.linear is None:
-        return update
-    cast = machine.elementwise["cast"].bandwidth_fraction
-    return update + optimizer.optimizer_time(_cast_traffic(problem, held), machine.memory_bandwidth, cast)
-
-
-def optimizer_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
-    """Bytes that the optimizer step moves on one device, with the casts of low-bit weights."""
-    update = _update_traffic(problem, plan, held)
-    return update if problem.formats.linear is None else update + _cast_traffic(problem, held)
-
-
-def _update_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:
-    return total(
-        optimizer.optimizer_traffic(
-            amount / np.where(plan.zero >= 1.0, plan.expert_state_shards if one.expert else plan.state_shards, 1.0),
-            _state_traffic(problem, one),
-            problem.machine.step.optimizer_traffic_factor,
-        )
-        for one, amount in trained(held)
-    )
-
-
-def _state_traffic(problem: Problem, one: ParameterClass) -> Numeric:
-    formats = problem.formats
-    return training.state_traffic_per_parameter(
-        formats.state_gradients, formats.state_master, formats.state_moments, gathered_width(formats, one)
-    )
-
-
-def _cast_traffic(problem: Problem, held: Held) -> Numeric:
-    """Low-bit weights made once per step, of every parameter that the device computes with and trains."""
-    linear = problem.formats.linear
-    if linear is None:
-        return 0.0
-    once = 1.0 - problem.machine.step.recast_weights
-    return total(
-        elementwise.weight_cast_traffic(amount, linear.cast, once) for one, amount in trained(held) if one.low_bit
-    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from perfmodel.engine.build import Question
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.headline import MEMORY_PARTS, plan_rules
+from perfmodel.engine.problem import HOST, NVME
 from perfmodel.engine.rows import number
 from perfmodel.parallel import rules
 from perfmodel.units import format_memory, format_quantity
@@ -16,7 +17,7 @@ def reasons(question: Question, evaluation: Evaluation, plain: Mapping[str, floa
     """Sentences that name the rule and the numbers; empty for a feasible plan."""
     problem, plan = question.problem, question.plan
     broken = rules.reasons(plan_rules(problem, plan, question.resolved.devices))
-    return (*broken, *_memory(evaluation, plain), *_power(problem.power_cap, plain))
+    return (*broken, *_memory(evaluation, plain), *_outside(plain), *_power(problem.power_cap, plain))
 
 
 def _memory(evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ...]:
@@ -29,6 +30,18 @@ def _memory(evaluation: Evaluation, plain: Mapping[str, float]) -> tuple[str, ..
     words = " and ".join(f"{name.replace('_', ' ')} {format_memory(parts[name])}" for name in largest)
     needed = f"stage {stage} needs {format_memory(peak)}, the device offers {format_memory(capacity)}"
     return (f"memory: {needed}; largest parts: {words}",)
+
+
+def _outside(plain: Mapping[str, float]) -> tuple[str, ...]:
+    """Memory of the host and storage, which have room of their own."""
+    words = {HOST: "host memory", NVME: "storage of the host"}
+    found: list[str] = []
+    for name, where in words.items():
+        needed, capacity = plain.get(f"memory.{name}_bytes", 0.0), plain.get(f"memory.{name}_capacity_bytes", 0.0)
+        if needed > capacity:
+            offered = f"a device keeps {format_memory(needed)} there, its share is {format_memory(capacity)}"
+            found.append(f"{where}: {offered}")
+    return tuple(found)
 
 
 def _power(cap: float | None, plain: Mapping[str, float]) -> tuple[str, ...]:

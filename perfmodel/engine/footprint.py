@@ -8,19 +8,22 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from perfmodel.engine.data_parallel import gradient_bytes
+from perfmodel.engine.offload import host_bytes, kept_activations
 from perfmodel.engine.parameters import (
     Held,
     ParameterClass,
     amounts,
     count,
     gathered_bytes,
+    moments_width,
+    shards,
     stored_width,
     trained,
 )
 from perfmodel.engine.pipelines import in_flight_microbatches
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.problem import DEVICE, HOST, NVME, Offload, Problem, total
 from perfmodel.engine.sections import SectionCosts, Sections
-from perfmodel.engine.stages import PlanNumbers, StageClass, layer_sum, stage_parameters
+from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric
 
@@ -42,6 +45,8 @@ class Footprint:
     communication_buffers: Numeric
     workspace: Numeric
     in_flight: Numeric
+    host: Numeric = 0.0  # bytes of this device in the memory of its host, and in storage
+    nvme: Numeric = 0.0
 
     @property
     def total(self) -> Numeric:
@@ -62,33 +67,29 @@ def stage_footprint(problem: Problem, plan: PlanNumbers, stage: StageClass, sect
     held = stage_parameters(problem, stage, sections, plan)
     in_flight = in_flight_microbatches(plan, stage)
     training = problem.workload.training
+    weights = _state(plan, held, lambda one: stored_width(formats, one), 3.0)
+    optimizer: Numeric = 0.0
+    if training:
+        optimizer = _state(plan, trained(held), lambda one: formats.state_master + moments_width(formats, one), 1.0)
+    kept = memory.activation_bytes(kept_activations(sections, stage, plan), in_flight) if training else 0.0
+    offload = problem.offload or Offload()
     return Footprint(
-        weights=_state(plan, held, lambda one: stored_width(formats, one), 3.0),
+        weights=weights if offload.parameters == DEVICE else 0.0,
         gradients=_state(plan, trained(held), lambda _: formats.state_gradients, 2.0) if training else 0.0,
-        optimizer=_state(plan, trained(held), lambda _: formats.state_master + formats.state_moments, 1.0)
-        if training
-        else 0.0,
+        optimizer=optimizer if offload.optimizer == DEVICE else 0.0,
         activations=_activations(problem, plan, stage, sections, in_flight),
         logits=np.ceil(stage.has_head) * _logits(problem, plan),
         communication_buffers=_buffers(problem, plan, stage, sections, held),
         workspace=step.workspace,
         in_flight=in_flight,
+        host=host_bytes(problem.offload, HOST, optimizer, weights, kept),
+        nvme=host_bytes(problem.offload, NVME, optimizer, weights, kept),
     )
 
 
 def _state(plan: PlanNumbers, held: Held, width: Callable[[ParameterClass], Numeric], level: float) -> Numeric:
-    """Bytes of one kind of state, sharded from a ZeRO level on; experts have a data group of their own.
-
-    Below ZeRO 3 dp_shard is dp; with hybrid sharding every one of the dp_replicate groups holds all of the state.
-    """
-    return total(
-        memory.state_bytes(
-            amount,
-            width(one),
-            np.where(plan.zero >= level, plan.expert_state_shards if one.expert else plan.state_shards, 1.0),
-        )
-        for one, amount in held
-    )
+    """Bytes of one kind of state, sharded from a ZeRO level on; experts have a data group of their own."""
+    return total(memory.state_bytes(amount, width(one), shards(plan, one, level)) for one, amount in held)
 
 
 def _activations(
@@ -97,8 +98,9 @@ def _activations(
     fraction = plan.recompute_fraction
     if not problem.workload.training:
         return memory.activation_bytes(_widest_tensor(problem, plan), _GATHERED_LAYERS)
-    without, saved = (layer_sum(stage, sections, field) for field in ("saved_without_recompute", "saved"))
-    kept = memory.recomputed_activation_bytes(without, saved, fraction)
+    kept = kept_activations(sections, stage, plan)
+    if problem.offload is not None:
+        kept = kept - memory.offloaded_bytes(kept, problem.offload.activations)
     # What backward rebuilds of one layer is live while that layer is differentiated.
     rebuilt = fraction * _rebuilt(sections.layer, stage.layers - stage.leading)
     if sections.leading is not None:

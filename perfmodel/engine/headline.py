@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
 from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.problem import HOST, NVME, Problem, total
 from perfmodel.engine.stages import layer_sum, stage_sum
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
@@ -54,6 +55,7 @@ def _time(evaluation: Evaluation) -> dict[str, Numeric]:
         "data_communication_s": step.data,
         "pipeline_bubble_s": step.bubble,
         "optimizer_s": step.optimizer,
+        "offload_s": step.offload,
         "overhead_s": step.overhead,
     }
     hidden = {
@@ -62,6 +64,7 @@ def _time(evaluation: Evaluation) -> dict[str, Numeric]:
         "expert_communication_s": step.expert_overlapped,
         "pipeline_communication_s": step.pipeline_overlapped,
         "data_communication_s": step.data_overlapped,
+        "offload_s": step.offload_overlapped,
     }
     named = {f"time.breakdown.{name}": value for name, value in parts.items()}
     return {"time.step_s": step.step} | named | {f"time.overlapped.{name}": value for name, value in hidden.items()}
@@ -87,7 +90,22 @@ def _memory(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
         "memory.capacity_bytes": usable_memory(problem),
         "memory.breakdown.kv_cache_bytes": 0.0,
     }
-    return totals | parts
+    return totals | parts | _outside(problem, evaluation)
+
+
+def _outside(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
+    """What a device keeps in its host and in storage, of how much; nothing in a plan that keeps nothing there."""
+    host = problem.machine.host
+    if problem.offload is None or host is None:
+        return {}
+    stores = {HOST: host.memory} | ({} if host.nvme is None else {NVME: host.nvme})
+    found: dict[str, Numeric] = {"memory.offload_required_bandwidth": evaluation.step.critical.offload_bandwidth}
+    for name, store in stores.items():
+        found[f"memory.{name}_bytes"] = functools.reduce(
+            np.maximum, (getattr(one, name) for one in evaluation.footprints)
+        )
+        found[f"memory.{name}_capacity_bytes"] = store.capacity
+    return found
 
 
 #: Keys of ``energy.breakdown`` and the field of a step energy behind each.
@@ -219,4 +237,7 @@ def headline_columns(problem: Problem, plan: Plan, evaluation: Evaluation, devic
         key: np.broadcast_to(np.asarray(value, dtype=np.float64), (len(plan),)) for key, value in numbers.items()
     }
     fits = columns["memory.peak_bytes"] <= columns["memory.capacity_bytes"]
+    for name in (HOST, NVME):
+        if f"memory.{name}_bytes" in columns:
+            fits = fits & (columns[f"memory.{name}_bytes"] <= columns[f"memory.{name}_capacity_bytes"])
     return columns | {"feasible": ~violated(plan_rules(problem, plan, devices)) & fits}

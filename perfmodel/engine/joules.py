@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
+from perfmodel.engine.data_parallel import data_collectives
 from perfmodel.engine.networks import link_energy, send_energy
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.sections import Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, layer_sum, stage_parameters, stage_sum
+from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
 from perfmodel.equations import energy, pipeline
 from perfmodel.units import Numeric
 
@@ -58,29 +59,37 @@ def step_energy(
     updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in classes]
     sends = replicas * plan.pp * _send_energy(problem, plan, groups)
     dynamic = {
-        "compute": over_stages("matrix_energy") + again("matrix_energy"),
+        "compute": over_stages("matrix_energy")
+        + again("matrix_energy")
+        + total(count * worked for count, (worked, _, _) in updates),
         "vector": over_stages("vector_energy") + again("vector_energy"),
         "memory": over_stages("memory_energy")
         + again("memory_energy")
-        + total(count * moved for count, (moved, _) in updates),
-        "links": over_stages("link_energy") + sends + total(count * sent for count, (_, sent) in updates),
+        + total(count * moved for count, (_, moved, _) in updates),
+        "links": over_stages("link_energy") + sends + total(count * sent for count, (_, _, sent) in updates),
     }
     return _with_static(problem, plan, dynamic, step, numbers.power_usage_effectiveness)
 
 
 def _update_energy(
     problem: Problem, plan: PlanNumbers, groups: PlanGroups, stage: StageClass, sections: Sections
-) -> tuple[Numeric, Numeric]:
-    """Energy of the optimizer's traffic and of the data-parallel links of one device of a stage."""
+) -> tuple[Numeric, Numeric, Numeric]:
+    """Energy of the optimizer's products and traffic, and of the data-parallel links, of one device of a stage."""
     held, tiers = stage_parameters(problem, stage, sections, plan), problem.machine.tiers
     sent = total(
         one.count * link_energy(one.operation, one.size, one.group, tiers)
         for one in data_collectives(problem, plan, groups, held)
     )
     if not problem.workload.training:
-        return 0.0, sent
+        return 0.0, 0.0, sent
     traffic = optimizer_traffic(problem, plan, held)
-    return energy.movement_energy(traffic, problem.machine.energy.memory_per_byte), sent
+    moved = energy.movement_energy(traffic, problem.machine.energy.memory_per_byte)
+    if problem.formats.orthogonal is None:
+        return 0.0, moved, sent
+    dense, experts = (
+        stage.layers * work for work in (sections.layer.orthogonal_flop, sections.layer.expert_orthogonal_flop)
+    )
+    return orthogonal_energy(problem, orthogonal_flop(problem, plan, dense, experts)), moved, sent
 
 
 def _send_energy(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:

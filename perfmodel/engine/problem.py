@@ -39,6 +39,14 @@ class LinearFormats:
 
 
 @dataclass(frozen=True)
+class Orthogonal:
+    """An optimizer that makes updates of hidden matrices orthogonal; ``other_moments``: bytes of other parameters."""
+
+    iterations: Numeric
+    other_moments: Numeric
+
+
+@dataclass(frozen=True)
 class Formats:
     """Bytes per element by role, compute data types by role, and state bytes per parameter.
 
@@ -52,6 +60,8 @@ class Formats:
         Data type by role: ``matmul``, ``attention``, ``head``.
     linear
         What a low-bit recipe does to linear layers; None in the others.
+    orthogonal
+        What Muon and its kind do; None of the other optimizers. Then ``state_moments`` are those of hidden matrices.
     """
 
     activations: Numeric
@@ -67,6 +77,7 @@ class Formats:
     full_precision: Numeric = 4.0
     mask: Numeric = 1.0
     linear: LinearFormats | None = None
+    orthogonal: Orthogonal | None = None
 
     def on_the_wire(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor that a collective moves."""
@@ -77,6 +88,19 @@ class Formats:
         return {Storage.ACTIVATION: self.activations, Storage.FLOAT32: self.full_precision, Storage.MASK: self.mask}[
             storage
         ]
+
+
+#: Where something is kept.
+DEVICE, HOST, NVME = "device", "host", "nvme"
+
+
+@dataclass(frozen=True)
+class Offload:
+    """What is kept outside of the devices, see :class:`~perfmodel.specs.strategy.OffloadSpec`."""
+
+    optimizer: str = DEVICE
+    parameters: str = DEVICE
+    activations: Numeric = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,7 @@ class Problem:
     label: Labeller
     utilisation: Numeric = 1.0  # fraction of the paid time that runs the job
     power_cap: float | None = None  # W, of the site
+    offload: Offload | None = None
     parameter_classes: tuple[ParameterClass, ...] = ()  # that the model has, see perfmodel.engine.parameters
     devices: int = 0  # that the question uses
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote

@@ -35,6 +35,7 @@ _TIME_PARTS = (
     *(f"{name}_communication_s" for name in _COMMUNICATION),
     "pipeline_bubble_s",
     "optimizer_s",
+    "offload_s",
     "overhead_s",
 )
 

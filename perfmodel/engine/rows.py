@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
-from perfmodel.engine.data_parallel import data_collectives, optimizer_traffic
+from perfmodel.engine.data_parallel import data_collectives
 from perfmodel.engine.draft import FORWARD
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
@@ -19,6 +19,7 @@ from perfmodel.engine.parameters import Held, amounts
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import KeyCosts, stopped_early
+from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
 from perfmodel.equations import energy, pipeline, roofline
 from perfmodel.parallel.collective_rules import GATHERED
 from perfmodel.parallel.plan import Plan
@@ -127,15 +128,21 @@ def _critical_parameters(problem: Problem, evaluation: Evaluation) -> Held:
 
 
 def _optimizer_row(problem: Problem, plan: Plan, evaluation: Evaluation, role: str) -> OperatorRow:
-    traffic = amount(optimizer_traffic(problem, evaluation.numbers, _critical_parameters(problem, evaluation)))
+    numbers, critical = evaluation.numbers, evaluation.step.critical
+    traffic = amount(optimizer_traffic(problem, numbers, _critical_parameters(problem, evaluation)))
     time = amount(evaluation.step.optimizer)
     joules = amount(energy.movement_energy(traffic, problem.machine.energy.memory_per_byte))
+    flop: Any = 0.0
+    if problem.formats.orthogonal is not None:
+        work = critical.orthogonal_flop, critical.expert_orthogonal_flop
+        flop = amount(orthogonal_flop(problem, numbers, *work))
+        joules = joules + amount(orthogonal_energy(problem, flop))
     return OperatorRow(
         "optimizer.step:optimizer",
         OPTIMIZER,
         role,
         int(plan.pp[0]),
-        0.0,
+        flop,
         traffic,
         0.0,
         time,
@@ -350,6 +357,7 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),
         ("optimizer", amount(step.optimizer), "optimizer"),
+        ("transfers to and from the host", amount(step.offload), "communication"),
         ("overhead", amount(step.overhead), "overhead"),
     ]
     return tuple(CauseRow(*bar) for bar in bars)

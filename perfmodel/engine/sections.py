@@ -17,6 +17,7 @@ from perfmodel.engine.communication import CommunicationCost, communication_cost
 from perfmodel.engine.draft import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
 from perfmodel.engine.networks import Group
+from perfmodel.engine.orthogonal import orthogonal_work
 from perfmodel.engine.parameters import ALL_CLASSES, class_of
 from perfmodel.engine.problem import Problem, keep, model_number, total
 from perfmodel.engine.saved import kept_bytes, saved_tensors
@@ -65,8 +66,15 @@ class SectionCosts:
     expert_frozen_parameters: Numeric
     expert_low_bit_parameters: Numeric
     expert_low_bit_frozen_parameters: Numeric
+    matrix_parameters: Numeric
+    low_bit_matrix_parameters: Numeric
+    expert_matrix_parameters: Numeric
+    expert_low_bit_matrix_parameters: Numeric
     tied_parameters: Numeric
     frozen_tied_parameters: Numeric
+    orthogonal_flop: Numeric  # of an optimizer step on all matrices, and on the largest one
+    largest_orthogonal_flop: Numeric
+    expert_orthogonal_flop: Numeric
     matrix_energy: Numeric
     vector_energy: Numeric
     memory_energy: Numeric
@@ -226,6 +234,7 @@ def _fold(
         saved=_saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
         **_parameters(problem, sizes, blocks),
+        **orthogonal_work(problem, sizes, blocks),
         **_energies(fold),
         matrix_flop=_executed_flop(fold.kernels),
         recompute_flop=_executed_flop(fold.select(FORWARD, recomputed_only=True)),
@@ -329,7 +338,7 @@ def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numer
     for block, weight in blocks:
         for operator in block.operators:
             for one in operator.weights:
-                kind = class_of(problem.formats, operator, one)
+                kind = class_of(problem.formats, operator, one, hidden=block in problem.graph.blocks)
                 counts[kind.field].append(weight * sizes.local(one.rows) * sizes.local(one.columns))
     return {field: total(amounts) for field, amounts in counts.items()}
 
@@ -383,7 +392,7 @@ def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
                 picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
             else:
                 column = getattr(getattr(first, section), item.name)
-                picked[item.name] = column[take] if np.size(column) > 1 else column
+                picked[item.name] = column[take] if getattr(column, "size", 1) > 1 else column
         return SectionCosts(**picked)
 
     leading = None if first.leading is None else pick("leading")

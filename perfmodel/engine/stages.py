@@ -108,6 +108,10 @@ class StageTime:
     expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     gather_overlapped: Numeric
+    offload_forward: Numeric  # transfers to and from the host
+    offload_backward: Numeric
+    offload_overlapped: Numeric
+    offload_bandwidth: Numeric  # B/s that would hide them
     forward_pass: Numeric  # forward with its exposed communication
     weight_gradient: Numeric  # the part of backward_pass that no other stage waits for
     # parameters by class (perfmodel.engine.parameters)
@@ -119,13 +123,25 @@ class StageTime:
     expert_frozen_parameters: Numeric
     expert_low_bit_parameters: Numeric
     expert_low_bit_frozen_parameters: Numeric
+    matrix_parameters: Numeric
+    low_bit_matrix_parameters: Numeric
+    expert_matrix_parameters: Numeric
+    expert_low_bit_matrix_parameters: Numeric
     tied_parameters: Numeric
     frozen_tied_parameters: Numeric
+    orthogonal_flop: Numeric
+    largest_orthogonal_flop: Numeric
+    expert_orthogonal_flop: Numeric
 
     @property
     def total(self) -> Numeric:
         computing = self.forward + self.backward + self.recompute
-        return computing + self.tensor + self.context + self.expert + self.pipeline + self.gather
+        communicating = self.tensor + self.context + self.expert + self.pipeline + self.gather
+        return computing + communicating + self.offload
+
+    @property
+    def offload(self) -> Numeric:
+        return self.offload_forward + self.offload_backward
 
     @property
     def gather(self) -> Numeric:

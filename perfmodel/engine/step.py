@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,11 @@ from perfmodel.engine.data_parallel import (
     SectionGathers,
     data_parallel,
     gather_time,
-    optimizer_time,
     section_gathers,
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
-from perfmodel.engine.parameters import ALL_CLASSES, amounts
+from perfmodel.engine.offload import kept_activations, stage_offload
+from perfmodel.engine.parameters import ALL_CLASSES
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
 from perfmodel.engine.sections import Sections
@@ -32,6 +33,7 @@ from perfmodel.engine.stages import (
     stage_parameters,
     stage_sum,
 )
+from perfmodel.engine.update import optimizer_time, update_transfers
 from perfmodel.equations import overlap, pipeline
 from perfmodel.units import Numeric
 
@@ -56,6 +58,8 @@ class StepTime:
     expert_overlapped: Numeric
     pipeline_overlapped: Numeric
     data_overlapped: Numeric
+    offload: Numeric
+    offload_overlapped: Numeric
     step: Numeric
     critical: StageTime
 
@@ -91,6 +95,9 @@ def stage_time(
         forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
     )
     held = stage_parameters(problem, stage, sections, plan)
+    kept = kept_activations(sections, stage, plan)
+    moved = stage_offload(problem, plan, held, kept, forward, backward + recompute)
+    holds_layers = np.where(stage.layers > 0.0, 1.0, 0.0)
     times = StageTime(
         forward=forward,
         backward=backward,
@@ -106,9 +113,16 @@ def stage_time(
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
-        forward_pass=forward_pass + gathers.forward,
+        offload_forward=moved.forward,
+        offload_backward=moved.backward,
+        offload_overlapped=moved.overlapped,
+        offload_bandwidth=moved.bandwidth,
+        forward_pass=forward_pass + gathers.forward + moved.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
         **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
+        orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
+        largest_orthogonal_flop=holds_layers * sections.layer.largest_orthogonal_flop,
+        expert_orthogonal_flop=stage.layers * sections.layer.expert_orthogonal_flop,
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
 
@@ -120,10 +134,14 @@ def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str)
     return forward, forward + backward + again
 
 
+#: Units of the fields of a stage that are not times.
+_UNITS = {"parameters": "1", "flop": "FLOP", "bandwidth": "B/s"}
+
+
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:
     """Names for the derivation: one micro-batch on this class of stages."""
     names = {item.name: f"{item.name.replace('_', ' ')} on the {stage} stage" for item in fields(StageTime)}
-    units = {name: "1" if name.endswith("parameters") else "s" for name in names}
+    units = {name: _UNITS.get(name.rsplit("_", 1)[-1], "s") for name in names}
     return StageTime(**{name: problem.label(getattr(times, name), names[name], units[name]) for name in names})
 
 
@@ -150,11 +168,16 @@ def slowest(stages: Sequence[StageTime]) -> StageTime:
         best = replace(
             best,
             **{
-                item.name: np.where(longer, getattr(candidate, item.name), getattr(best, item.name))
+                item.name: _chosen(longer, getattr(candidate, item.name), getattr(best, item.name))
                 for item in fields(StageTime)
             },
         )
     return best
+
+
+def _chosen(longer: Any, candidate: Numeric, best: Numeric) -> Numeric:
+    """The number of the longer stage; what both stages have in common (mostly nothing) needs no choice."""
+    return best if candidate is best else np.where(longer, candidate, best)
 
 
 def critical_stage(problem: Problem, times: Sequence[StageTime]) -> StageTime:
@@ -173,8 +196,9 @@ def step_time(
     bubble = label(pipeline_bubble(problem, plan, classes, times, worst), "pipeline bubble", "s")
     traffic = data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
-    update = label(optimizer_time(problem, plan, amounts(worst, problem.parameter_classes)), "optimizer step", "s")
-    busy = label(m * slot + bubble + data + update, "step without overhead", "s")
+    update = label(optimizer_time(problem, plan, worst), "optimizer step", "s")
+    moved = update_transfers(problem, plan, worst, update)
+    busy = label(m * slot + bubble + data + update + moved.exposed, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
     return StepTime(
@@ -194,6 +218,8 @@ def step_time(
         expert_overlapped=m * worst.expert_overlapped,
         pipeline_overlapped=m * worst.pipeline_overlapped,
         data_overlapped=traffic.overlapped + m * worst.gather_overlapped,
+        offload=moved.exposed + m * worst.offload,
+        offload_overlapped=moved.overlapped + m * worst.offload_overlapped,
         step=busy + overhead,
         critical=worst,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.units import Bytes, BytesPerElement, Count, Ratio, equation
+from perfmodel.units import Bandwidth, Bytes, BytesPerElement, Count, Ratio, Seconds, equation
 
 ZERO = "Rajbhandari et al. 2020, arXiv 1910.02054"
+OFFLOAD = "Rajbhandari et al. 2021, arXiv 2104.07857 (ZeRO-Infinity); Ren et al. 2021, arXiv 2101.06840 (ZeRO-Offload)"
 SELECTIVE = "Korthikanti et al. 2022, arXiv 2205.05198"
 
 
@@ -231,3 +232,95 @@ def peak_memory(
     18.0
     """
     return state + activations + logits + buffers + workspace + reserved
+
+
+@equation(reference=f"counting; {OFFLOAD}")
+def offloaded_bytes(bytes_kept: Bytes, share: Ratio) -> Bytes:
+    r"""Bytes that are kept in the memory of the host instead of that of the device.
+
+    .. math:: M_h = \varphi\, M
+
+    Parameters
+    ----------
+    bytes_kept
+        Bytes that would be kept on the device :math:`M` [B].
+    share
+        Share that is kept elsewhere :math:`\varphi` [1].
+
+    Returns
+    -------
+    Bytes
+        Memory of the host [B].
+
+    Notes
+    -----
+    Buffers of what is under way are not counted.
+
+    Examples
+    --------
+    >>> float(offloaded_bytes(100.0, 0.25))
+    25.0
+    """
+    return share * bytes_kept
+
+
+@equation(reference=OFFLOAD)
+def transfer_time(moved: Bytes, link_bandwidth: Bandwidth, store_bandwidth: Bandwidth) -> Seconds:
+    r"""Time to move bytes between a device and the memory of its host, or storage behind it.
+
+    .. math:: t = \frac{S}{\min(B_l,\; B_s)}
+
+    Parameters
+    ----------
+    moved
+        Bytes in one direction :math:`S` [B].
+    link_bandwidth
+        Link between device and host, per direction :math:`B_l` [B/s].
+    store_bandwidth
+        What the memory or the storage gives one device :math:`B_s` [B/s].
+
+    Returns
+    -------
+    Seconds
+        Time [s].
+
+    Notes
+    -----
+    Large transfers in pinned memory; the two directions of a link do not disturb each other.
+
+    Examples
+    --------
+    >>> float(transfer_time(64e9, 64e9, 200e9))
+    1.0
+    """
+    return moved / np.minimum(link_bandwidth, store_bandwidth)
+
+
+@equation(reference=f"{OFFLOAD}; Isaev et al. 2023, doi:10.1145/3581784.3607102 (Calculon)")
+def required_bandwidth(moved: Bytes, window: Seconds) -> Bandwidth:
+    r"""Bandwidth at which transfers take exactly as long as the computation that could hide them.
+
+    .. math:: B = S / w
+
+    Parameters
+    ----------
+    moved
+        Bytes in one direction :math:`S` [B].
+    window
+        Computation at the same time :math:`w` [s].
+
+    Returns
+    -------
+    Bandwidth
+        Bandwidth [B/s].
+
+    Notes
+    -----
+    Below it the link is what limits the step.
+
+    Examples
+    --------
+    >>> float(required_bandwidth(10.0, 2.0))
+    5.0
+    """
+    return moved / window

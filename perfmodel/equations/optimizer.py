@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from perfmodel.units import Bandwidth, Bytes, BytesPerElement, Count, Ratio, Seconds, equation
+import numpy as np
+
+from perfmodel.units import Bandwidth, Bytes, BytesPerElement, Count, Flop, Ratio, Seconds, equation
 
 ADAM = "Kingma and Ba 2015, arXiv 1412.6980"
+MUON = "Liu et al. 2025, arXiv 2502.16982 (Muon)"
 STEP_STUDY = "perfmodel training-step study (closed forms for measured steps)"
 
 
@@ -101,3 +104,69 @@ def accumulation_traffic(parameters: Count, gradient_bytes: BytesPerElement) -> 
     8.0
     """
     return 2.0 * parameters * gradient_bytes
+
+
+@equation(reference=f"{MUON}, section 2.1; counting")
+def newton_schulz_flop(matrices: Count, rows: Count, columns: Count, iterations: Count) -> Flop:
+    r"""Work of making the updates of matrices orthogonal by Newton-Schulz iterations.
+
+    .. math:: W = n\, k\, (4 s^2 l + 2 s^3), \qquad s = \min(r, c),\; l = \max(r, c)
+
+    Parameters
+    ----------
+    matrices
+        Equal matrices :math:`n` [1].
+    rows, columns
+        Size of each :math:`r, c` [1].
+    iterations
+        Iterations :math:`k` [1]: 5 of a polynomial of fifth order.
+
+    Returns
+    -------
+    Flop
+        Work [FLOP].
+
+    Notes
+    -----
+    Per iteration ``A = X X^T``, ``B = b A + c A A`` and ``a X + B X``: two products with the long side and one
+    without. Symmetry is not used.
+
+    Examples
+    --------
+    >>> float(newton_schulz_flop(1.0, 100.0, 300.0, 5.0)) / 1e6
+    70.0
+    """
+    short, long = np.minimum(rows, columns), np.maximum(rows, columns)
+    return matrices * iterations * (4.0 * short**2.0 * long + 2.0 * short**3.0)
+
+
+@equation(reference=f"{MUON}, section 2.3 (distributed Muon); counting")
+def dealt_out_flop(flop: Flop, largest: Flop, ranks: Count) -> Flop:
+    r"""Work of the busiest rank when whole matrices are dealt out to ranks.
+
+    .. math:: W_r = \max(W / n,\; W_1)
+
+    Parameters
+    ----------
+    flop
+        Work on all matrices :math:`W` [FLOP].
+    largest
+        Work on the largest matrix :math:`W_1` [FLOP].
+    ranks
+        Ranks that share the matrices :math:`n` [1].
+
+    Returns
+    -------
+    Flop
+        Work [FLOP].
+
+    Notes
+    -----
+    A lower bound of the best distribution: no rank has less than its largest matrix.
+
+    Examples
+    --------
+    >>> float(dealt_out_flop(100.0, 7.0, 10.0)), float(dealt_out_flop(100.0, 7.0, 50.0))
+    (10.0, 7.0)
+    """
+    return np.maximum(flop / ranks, largest)

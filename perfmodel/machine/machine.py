@@ -125,7 +125,25 @@ class StepParameters:
     workspace: Numeric  # B of kernel workspace
     early_stop_recompute: Numeric  # 0 or 1: the last matmul of a block is not recomputed
     quantise_inflation: Numeric  # traffic of quantise kernels relative to what the recipe needs; 0 = fused away
+    offload_exposed: Numeric  # fraction of transfers to and from the host that can never be hidden
     recast_weights: Numeric  # 0: low-bit weights are made once per step, 1: in every micro-batch
+
+
+@dataclass(frozen=True)
+class StoreParameters:
+    """Memory or storage of the host, as the share of one device."""
+
+    capacity: Numeric  # B
+    bandwidth: Numeric  # B/s, one direction
+
+
+@dataclass(frozen=True)
+class HostParameters:
+    """What a device can reach beside its own memory (equations.memory); None where a question does not need it."""
+
+    link: Numeric  # B/s, one direction
+    memory: StoreParameters
+    nvme: StoreParameters | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +208,7 @@ class Machine:
     step: StepParameters
     prices: PriceParameters
     reliability: ReliabilityParameters
+    host: HostParameters | None = None
     confidence: str = "assumed"  # calibrated | transferred | assumed
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
     experts_error: Numeric | None = None  # the same, added for a model with routed experts

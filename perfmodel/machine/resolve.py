@@ -8,13 +8,14 @@ that the class file gives it (``assumed``). Any other missing number that is nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from perfmodel.errors import SpecError, nearest
 from perfmodel.machine.facility import resolve_energy, resolve_prices, resolve_reliability
+from perfmodel.machine.host import resolve_host
 from perfmodel.machine.kernels import resolve_attention, resolve_elementwise, resolve_matmul, vector_peak_of
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
 from perfmodel.machine.machine import Machine, StepParameters
@@ -44,6 +45,7 @@ def resolve(
     site: SiteSpec | None = None,
     pricing: PricingSpec | None = None,
     reliability: ReliabilitySpec | None = None,
+    offload: Collection[str] = (),
 ) -> Machine:
     """Put the machine together.
 
@@ -55,6 +57,8 @@ def resolve(
         Its ``compute`` mapping says which data types must have a peak.
     site, pricing, reliability
         The scenario's own numbers; they win over those of the cluster, one by one.
+    offload
+        Places outside of the devices where something is kept: ``host``, ``nvme``.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def resolve(
         attention={attention: resolve_attention(levels, attention, ledger)},
         elementwise=resolve_elementwise(levels, ledger),
         tiers=resolve_tiers(cluster, links, levels, ledger),
+        host=resolve_host(cluster, levels.accelerator, offload, ledger),
         provenance=ledger.provenance,
         derived=ledger.derived,
         **_identity(cluster, accelerator),

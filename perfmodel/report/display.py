@@ -24,7 +24,11 @@ LABELS = {
     "context_communication_s": "context-parallel communication",
     "expert_communication_s": "expert-parallel communication", "pipeline_communication_s": "pipeline communication",
     "data_communication_s": "data-parallel communication", "pipeline_bubble_s": "pipeline bubble",
-    "optimizer_s": "optimizer", "overhead_s": "overhead", "step_s": "step time",
+    "optimizer_s": "optimizer", "offload_s": "transfers to and from the host",
+    "host_bytes": "host memory", "host_capacity_bytes": "host memory available", "nvme_bytes": "storage of the host",
+    "nvme_capacity_bytes": "storage of the host available",
+    "offload_required_bandwidth": "bandwidth that would hide transfers",
+    "overhead_s": "overhead", "step_s": "step time",
     "optimizer_bytes": "optimizer state", "kv_cache_bytes": "KV cache", "peak_bytes": "peak memory",
     "per_step_j": "energy per step", "per_token_j": "energy per token", "average_power_w": "average power",
     "peak_power_w": "peak power", "mfu": "MFU", "hfu": "HFU", "per_step_usd": "cost per step",
@@ -42,7 +46,7 @@ _UNIT_ENDINGS = (
     ("flop_per_token", "FLOP/token"), ("tokens_per_s_per_device", "token/s"), ("tokens_per_s", "token/s"),
     ("_bytes_per_token", "B/token"), ("bytes_per_operation", "B"), ("_bytes", "B"), ("_s", "s"), ("_j", "J"),
     ("_w", "W"), ("_usd", "USD"), ("usd", "USD"), ("_kg", "kg"), ("kg_co2e", "kg"), ("_kwh", "kWh"), ("days", "days"),
-    ("flop", "FLOP"), ("tokens", "token"),
+    ("flop", "FLOP"), ("tokens", "token"), ("required_bandwidth", "B/s"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from perfmodel.errors import SpecError, nearest
 from perfmodel.provenance import Sourced
-from perfmodel.specs.base import FileSpec
+from perfmodel.specs.base import FileSpec, WholeField
 from perfmodel.specs.quantities import Provenance, SpecModel, quantity
 
 BITS_PER_BYTE = 8.0
@@ -39,11 +39,30 @@ class FormatSpec(SpecModel):
         return float(self.bits.value) / BITS_PER_BYTE
 
 
+class OrthogonaliseSpec(SpecModel):
+    """Newton-Schulz iterations on the update of every hidden matrix; other parameters have an optimizer of their own.
+
+    Attributes
+    ----------
+    iterations
+        Of the polynomial.
+    others
+        Optimizer of embeddings, head, norms and biases.
+    """
+
+    iterations: WholeField
+    others: str
+
+
 class OptimizerSpec(SpecModel):
-    """What an optimizer keeps for each parameter, besides weight, gradient and master weight."""
+    """What an optimizer keeps for each parameter, besides weight, gradient and master weight.
+
+    ``orthogonalise``: the update of a hidden matrix is made orthogonal by matrix products (Muon).
+    """
 
     moments: Annotated[int, Field(ge=0, le=4)]
     format: str
+    orthogonalise: OrthogonaliseSpec | None = None
     title: str = ""
 
 
@@ -67,6 +86,11 @@ class FormatsSpec(FileSpec):
                 f"unknown number format {name!r}; formats: {', '.join(self.formats)}{nearest(name, self.formats)}"
             )
         return self.formats[name]
+
+    def moment_bytes(self, optimizer: str) -> float:
+        """Bytes of the moments that an optimizer keeps per parameter [B]."""
+        kept = self.optimizers[optimizer]
+        return kept.moments * self.bytes_per_value(kept.format)
 
     def bytes_per_value(self, name: str) -> float:
         """Bytes that one value of a format takes, scales included [B].

@@ -184,6 +184,22 @@ class ClusterPowerSpec(SpecModel):
     network: PowerField | None = None
 
 
+class StoreSpec(SpecModel):
+    """Memory or storage of a host, as the share of one device: capacity, and bandwidth of one direction."""
+
+    provenance: Provenance | None = None
+    capacity: BytesField | None = None
+    bandwidth: BandwidthField | None = None
+
+
+class HostSpec(SpecModel):
+    """What a host offers each of its devices beside their own memory."""
+
+    provenance: Provenance | None = None
+    memory: StoreSpec = StoreSpec()
+    nvme: StoreSpec = StoreSpec()
+
+
 class ClusterSpec(FileSpec):
     """Devices of one kind and the tiers of the network between them, innermost first.
 
@@ -198,6 +214,7 @@ class ClusterSpec(FileSpec):
     devices_per_node: CountField
     tiers: tuple[TierSpec, ...]
     power: ClusterPowerSpec = ClusterPowerSpec()
+    host: HostSpec = HostSpec()
     site: SiteSpec = SiteSpec()
     reliability: ReliabilitySpec = ReliabilitySpec()
 

@@ -60,6 +60,7 @@ class BehaviourSpec(SpecModel):
     early_stop_recompute: FractionField | None = None
     quantise_inflation: RatioField | None = None
     recast_weights: FractionField | None = None
+    offload_exposed: FractionField | None = None
 
 
 class AttentionChoice(SpecModel):

@@ -128,6 +128,38 @@ class ContextParallelSpec(SpecModel):
         }
 
 
+OffloadTier = Literal["device", "host", "nvme"]
+
+
+class OffloadSpec(SpecModel):
+    """What is kept outside of the memory of the devices: in that of their hosts, or in storage behind it.
+
+    Attributes
+    ----------
+    optimizer
+        Master weights and moments; the host updates them.
+    parameters
+        Weights, of which a device holds those of the layers at work; needs ``zero: 3``.
+    activations
+        Share of the activations kept for the backward pass that is in the memory of the host.
+    """
+
+    optimizer: OffloadTier = "device"
+    parameters: OffloadTier = "device"
+    activations: FractionField | None = None
+
+    @property
+    def tiers(self) -> frozenset[str]:
+        """Where something is kept."""
+        used = {self.optimizer, self.parameters} | ({"host"} if self.keeps_activations else set[str]())
+        return frozenset(used - {"device"})
+
+    @property
+    def keeps_activations(self) -> bool:
+        """Activations leave the device."""
+        return self.activations is not None and self.activations.value > 0.0
+
+
 class StrategySpec(SpecModel):
     """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
 
@@ -151,6 +183,8 @@ class StrategySpec(SpecModel):
         Placement of the groups on the network, innermost first.
     pipeline
         Schedule and split of the layers.
+    offload
+        What is kept in the memory of the hosts.
     """
 
     tp: WholeField = 1
@@ -170,6 +204,7 @@ class StrategySpec(SpecModel):
     order: GroupOrder = DEFAULT_ORDER
     layers_per_stage: tuple[CountField, ...] | None = None
     pipeline: PipelineSpec = PipelineSpec()
+    offload: OffloadSpec = OffloadSpec()
 
     @field_validator("order")
     @classmethod
@@ -180,6 +215,10 @@ class StrategySpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> StrategySpec:
+        if self.offload.parameters != "device" and self.zero != 3:
+            context = {"tier": self.offload.parameters, "zero": self.zero}
+            rule = "offload.parameters: {tier} needs zero: 3 (parameters gathered layer by layer), not zero: {zero}"
+            raise PydanticCustomError("offload", rule, context)
         both = self.layers_per_stage is not None and self.pipeline.layers_per_stage is not None
         if both and self.layers_per_stage != self.pipeline.layers_per_stage:
             raise PydanticCustomError("layers", "layers_per_stage and pipeline.layers_per_stage differ; say one", {})

@@ -47,13 +47,19 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": "fp16-mixed",
         "strategy": {"tp": 8, "pp": 8, "recompute": "selective", "pipeline": {"virtual_stages": 3}},
     },
-    # Linear layers in fp8 with half of the layers left in 16 bits, weights cast in every micro-batch.
+    # Fp8 with half of the layers left in 16 bits, orthogonal updates, weights cast in every other micro-batch.
     "llama-8b-fp8": {
         "model": "llama-3.1-8b",
         "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
         "software": {"extends": "megatron-core", "name": "casting", "behaviour": {"recast_weights": 0.5}},
         "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128, "tokens": "1T"},
-        "numerics": {"extends": "fp8-block", "name": "fp8", "linear": {"wide_layers": 16}},
+        "numerics": {
+            "extends": "fp8-block",
+            "name": "fp8 with Muon",
+            "linear": {"wide_layers": 16},
+            "optimizer": "muon",
+            "state": {"moments": "4 B"},
+        },
         "strategy": {"tp": 2, "pp": 2, "sequence_parallel": True, "zero": 1, "recompute": "selective"},
     },
     # Adapters beside frozen fp8 weights.
@@ -70,6 +76,23 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         },
         "numerics": "fp8-lora",
         "strategy": {"tp": 2, "sequence_parallel": True, "zero": 1},
+    },
+    # State and weights in storage, half of the activations in the memory of the host.
+    "llama-8b-offload": {
+        "model": "llama-3.1-8b",
+        "cluster": {
+            "extends": "hgx-h100-ib-ndr",
+            "name": "with hosts",
+            "devices": 8,
+            "host": {
+                "memory": {"capacity": "200 GB", "bandwidth": "40 GB/s"},
+                "nvme": {"capacity": "3 TB", "bandwidth": "5 GB/s"},
+            },
+        },
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 16},
+        "numerics": "bf16-mixed",
+        "strategy": {"zero": 3, "offload": {"optimizer": "nvme", "parameters": "nvme", "activations": 0.5}},
     },
     # Sharded parameters and context parallelism.
     "llama-8b-sharded": {

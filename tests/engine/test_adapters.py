@@ -1,4 +1,4 @@
-"""Fine-tuning with low-rank adapters: what is frozen costs nothing, what is added is counted, published runs are met."""
+"""Low-rank adapters: what is frozen costs nothing, what is added is counted, published runs are met."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ SOFTWARE: dict[str, Any] = {
         "elementwise_inflation": 1, "matmul_slowdown": 1, "block_overhead": "40 us", "fixed_overhead": "5 ms",
         "optimizer_traffic_factor": 2, "jitter_per_doubling": 0.005, "gradient_bucket_bytes": "100 MB",
         "reserved_memory": "1 GiB", "workspace": "64 MiB", "early_stop_recompute": 0,
-        "quantise_inflation": 1, "recast_weights": 0,
+        "quantise_inflation": 1, "recast_weights": 0, "offload_exposed": 0.1,
     },
 }  # fmt: skip
 CLUSTER: dict[str, Any] = {
