@@ -216,7 +216,7 @@ def stage_classes(table: StageTable) -> tuple[StageClass, ...]:
     columns = zip(
         table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity, strict=True
     )
-    return tuple(StageClass(*record, table.copies) for record in columns)
+    return tuple(StageClass(*record, copies=table.copies) for record in columns)
 
 
 def key_sizes(plan: Plan, problem: Problem) -> Sizes:
