@@ -117,7 +117,7 @@ def test_passes_of_a_thread_do_not_overlap(scheduled):
 
 
 def test_every_sent_tensor_is_used_by_the_stage_that_it_goes_to(scheduled):
-    name, chunks, events = scheduled
+    name, _, events = scheduled
     sent = [event for event in events if event["cat"] == "pipeline communication"]
     # Chunks of a micro-batch that lie on different stages: the fold of zb-v is on one stage.
     hops = {"zb-v": 6}.get(name, 3)
