@@ -58,11 +58,28 @@ OfForm: TypeAlias = Any
 
 
 @dataclass(frozen=True)
+class DirectParameters:
+    """All-reduce kernels of an engine beside its library, and calls outside of a graph (equations.collective_direct)."""
+
+    latency: Numeric
+    step_latency: Numeric
+    one_shot_fraction: Numeric
+    two_shot_latency: Numeric
+    two_shot_fraction: Numeric
+    limit: Numeric  # B, largest buffer of these kernels
+    call_floor: Numeric | None = None  # s, host time of a call; None inside a graph
+    staging_fraction: Numeric | None = None  # of the memory bandwidth, for the copy of a call outside of a graph
+    memory_bandwidth: Numeric | None = None  # B/s
+
+
+@dataclass(frozen=True)
 class NetworkTier:
     """One level of the network: domains of ``devices`` devices (equations.collectives).
 
     Tier 0 is the innermost. ``bandwidth`` is per device and direction, after oversubscription.
-    ``pair_bandwidth`` is what two devices can use between them where links join pairs (None = all of it).
+    ``pair_bandwidth`` is what two devices can use between them where links join pairs (None = all of it);
+    ``shared_bandwidth`` what the host of a domain carries for all its devices (None = no such limit);
+    ``rings[n]`` the directed rings that the graph of links holds for the first n devices (empty = no graph).
     """
 
     name: str
@@ -84,6 +101,12 @@ class NetworkTier:
     reduction_fraction: OfForm
     energy_per_byte: Numeric
     pair_bandwidth: Numeric | None = None  # scale-up only
+    topology: str = "switch"  # or "torus", "dragonfly"
+    dimensions: tuple[int, ...] = ()  # of a torus
+    shared_bandwidth: Numeric | None = None  # scale-up only
+    rings: tuple[float, ...] = ()
+    link_bandwidth: Numeric | None = None  # B/s, one link of the graph
+    direct: DirectParameters | None = None  # scale-up only
 
 
 @dataclass(frozen=True)

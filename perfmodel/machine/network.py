@@ -1,4 +1,8 @@
-"""The tiers of a cluster's network with every number that the closed forms of the collectives need."""
+"""The tiers of a cluster's network with every number that the closed forms of the collectives need.
+
+A number of a tier is looked up in this order: software stack, the tier itself (its latency), the entry of the stack's
+collective library under the interconnect, the interconnect, the accelerator's class.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.errors import SpecError, nearest
+from perfmodel.machine.link_graph import ring_counts
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
-from perfmodel.machine.machine import NetworkTier
+from perfmodel.machine.machine import DirectParameters, NetworkTier
 from perfmodel.provenance import Sourced
-from perfmodel.specs.efficiency import NetworkForm
+from perfmodel.specs.efficiency import InterconnectEfficiency, NetworkForm
 from perfmodel.specs.hardware import ClusterSpec, InterconnectSpec, TierSpec
 
 _COMMON = {"base_latency": "7 us", "step_latency": "1 us", "link_fraction": "0.8"}
@@ -18,6 +23,12 @@ _REDUCTION = {"reduction_latency": "91 us", "reduction_fraction": "0.66"}
 _SCALE_OUT = {
     "hop_latency": "5.3 us", "hop_growth": "49 us", "hop_half_size": "100 kB",
     "tree_fraction": "0.5", "tree_hop_latency": "22 us",
+}  # fmt: skip
+#: Number of a library's kernel -> (name in the machine, example).
+_DIRECT = {
+    "direct_latency": ("latency", "4.5 us"), "direct_step_latency": ("step_latency", "0.1 us"),
+    "one_shot_fraction": ("one_shot_fraction", "0.6"), "two_shot_latency": ("two_shot_latency", "8 us"),
+    "two_shot_fraction": ("two_shot_fraction", "0.65"), "direct_limit": ("limit", "8 MiB"),
 }  # fmt: skip
 
 
@@ -32,11 +43,18 @@ def resolve_tiers(
         A tier names an interconnect that is not there, or a bandwidth is stated nowhere.
     """
     return tuple(
-        _resolve_tier(tier, _interconnect(tier, interconnects), cluster, levels, ledger) for tier in cluster.tiers
+        _resolve_tier(tier, interconnect_of(tier, interconnects), cluster, levels, ledger) for tier in cluster.tiers
     )
 
 
-def _interconnect(tier: TierSpec, interconnects: Mapping[str, InterconnectSpec]) -> InterconnectSpec:
+def interconnect_of(tier: TierSpec, interconnects: Mapping[str, InterconnectSpec]) -> InterconnectSpec:
+    """The interconnect of a tier.
+
+    Raises
+    ------
+    SpecError
+        It names one that was not loaded.
+    """
     if isinstance(tier.interconnect, InterconnectSpec):
         return tier.interconnect
     if tier.interconnect not in interconnects:
@@ -46,17 +64,26 @@ def _interconnect(tier: TierSpec, interconnects: Mapping[str, InterconnectSpec])
     return interconnects[tier.interconnect]
 
 
+def form_of(link: InterconnectSpec) -> NetworkForm:
+    """The closed form of a link; links of class ``host`` use that of scale-up."""
+    return "scale-out" if link.class_ == "scale-out" else "scale-up"
+
+
+def efficiencies(link: InterconnectSpec, library: str) -> tuple[InterconnectEfficiency, ...]:
+    """The sets of numbers of a link, nearest first: those of the library, then its usual ones."""
+    return (*link.library_chain(library), link.efficiency)
+
+
 def _resolve_tier(
     tier: TierSpec, link: InterconnectSpec, cluster: ClusterSpec, levels: Levels, ledger: Ledger
 ) -> NetworkTier:
-    form: NetworkForm = "scale-out" if link.class_ == "scale-out" else "scale-up"
-    path = f"tiers.{tier.name}"
+    form, path = form_of(link), f"tiers.{tier.name}"
     scale_up = form == "scale-up"
     reduces = link.in_network_reduction and scale_up
     wanted = _COMMON | (_SCALE_UP if scale_up else _SCALE_OUT) | (_REDUCTION if reduces else {})
     absent = (_SCALE_OUT if scale_up else _SCALE_UP) | ({} if reduces else _REDUCTION)
     numbers: dict[str, Any] = dict.fromkeys(absent) | {
-        name: ledger.take(f"{path}.{name}", _find(link, form, name, levels, text)) for name, text in wanted.items()
+        name: ledger.take(f"{path}.{name}", _find(tier, link, name, levels, text)) for name, text in wanted.items()
     }
     energy = link.energy or _of_class(levels, form, "energy")
     return NetworkTier(
@@ -67,23 +94,68 @@ def _resolve_tier(
         pair_bandwidth=_pair_bandwidth(tier, levels, ledger, scale_up=scale_up),
         in_network_reduction=float(reduces),
         energy_per_byte=ledger.take(f"{path}.energy_per_byte", needed(energy, link, "energy", "energy: 5 pJ/bit")),
+        topology=tier.topology,
+        dimensions=tier.dimensions,
+        direct=_direct(tier, link, levels, ledger) if scale_up else None,
+        **_shape(tier, link, ledger),
         **numbers,
     )
 
 
-def _find(link: InterconnectSpec, form: NetworkForm, number: str, levels: Levels, example: str) -> Sourced:
-    """Software stack, then interconnect, then the accelerator's class."""
-    for entry in levels.stack_entries():
-        found = getattr(entry.collective[form], number) if form in entry.collective else None
+def _find(tier: TierSpec, link: InterconnectSpec, number: str, levels: Levels, example: str) -> Sourced:
+    """One number of a tier, from the nearest place that states it."""
+    form = form_of(link)
+    places: list[Any] = [entry.collective[form] for entry in levels.stack_entries() if form in entry.collective]
+    places += [tier, *efficiencies(link, levels.software.collectives)]
+    for place in places:
+        found = getattr(place, number, None)
         if found is not None:
             return found
-    found = getattr(link.efficiency, number) or _of_class(levels, form, number)
+    found = _of_class(levels, form, number)
     return needed(found, link, f"efficiency.{number}", f"efficiency: {{{number}: {example}}}")
 
 
 def _of_class(levels: Levels, form: NetworkForm, number: str) -> Sourced | None:
     entry = levels.efficiency_class.interconnect.get(form)
     return getattr(entry, number) if entry is not None else None
+
+
+def _direct(tier: TierSpec, link: InterconnectSpec, levels: Levels, ledger: Ledger) -> DirectParameters | None:
+    """Kernels of the stack's library on this link; None when it has none of its own."""
+    library = levels.software.collectives
+    chain = link.library_chain(library)
+    if all(entry.direct_latency is None for entry in chain):
+        return None
+    path = f"tiers.{tier.name}.direct"
+
+    def take(name: str, leaf: str, example: str) -> Any:
+        found = next((one for entry in chain if (one := getattr(entry, name)) is not None), None)
+        where = f"libraries.{library}.{name}"
+        return ledger.take(f"{path}.{leaf}", needed(found, link, where, f"{name}: {example}"))
+
+    numbers = {leaf: take(name, leaf, example) for name, (leaf, example) in _DIRECT.items()}
+    if all(entry.call_floor is None for entry in chain):
+        return DirectParameters(**numbers)
+    memory = levels.accelerator.memory.bandwidth
+    memory = needed(memory, levels.accelerator, "memory.bandwidth", "memory: {bandwidth: 3.35 TB/s}")
+    return DirectParameters(
+        **numbers,
+        call_floor=take("call_floor", "call_floor", "21 us"),
+        staging_fraction=take("staging_fraction", "staging_fraction", "0.88"),
+        memory_bandwidth=ledger.take(f"{path}.memory_bandwidth", memory),
+    )
+
+
+def _shape(tier: TierSpec, link: InterconnectSpec, ledger: Ledger) -> dict[str, Any]:
+    """Limits of a domain that is not one switch."""
+    path, shape = f"tiers.{tier.name}", dict[str, Any]()
+    if tier.shared_bandwidth is not None:
+        shape["shared_bandwidth"] = ledger.take(f"{path}.shared_bandwidth", tier.shared_bandwidth)
+    if tier.link_graph:
+        one_link = needed(link.link_bandwidth, link, "link_bandwidth", "link_bandwidth: 25 GB/s")
+        shape["link_bandwidth"] = ledger.take(f"{path}.link_bandwidth", one_link)
+        shape["rings"] = ring_counts(tier.link_graph, tier.devices)
+    return shape
 
 
 def _bandwidth(tier: TierSpec, link: InterconnectSpec, cluster: ClusterSpec, levels: Levels, ledger: Ledger) -> Any:
@@ -101,7 +173,7 @@ def _bandwidth(tier: TierSpec, link: InterconnectSpec, cluster: ClusterSpec, lev
 
 
 def _pair_bandwidth(tier: TierSpec, levels: Levels, ledger: Ledger, *, scale_up: bool) -> Any:
-    if not scale_up:
+    if not scale_up or tier.link_graph or tier.topology == "torus":
         return None
     pair = tier.pair_bandwidth or levels.accelerator.scale_up.pair_bandwidth
     everything = tier.bandwidth or levels.accelerator.scale_up.bandwidth

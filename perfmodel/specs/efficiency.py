@@ -106,6 +106,19 @@ class EnergySpec(SpecModel):
     memory: EnergyPerByteField | None = None
 
 
+class ResidualSpec(SpecModel):
+    """Measured over predicted time of the rows behind a set of numbers: ends of the 80 % interval.
+
+    ``large`` buffers hold at least 1 MiB.
+    """
+
+    provenance: Provenance | None = None
+    large_p10: PositiveRatioField
+    large_p90: PositiveRatioField
+    small_p10: PositiveRatioField
+    small_p90: PositiveRatioField
+
+
 class InterconnectEfficiency(SpecModel):
     """Numbers of ``equations.collectives``: the first block is common, then scale-up, then scale-out."""
 
@@ -124,6 +137,27 @@ class InterconnectEfficiency(SpecModel):
     hop_half_size: BytesField | None = None
     tree_fraction: PositiveRatioField | None = None
     tree_hop_latency: TimeField | None = None
+    # how far measurements lie from predictions with these numbers
+    residuals: ResidualSpec | None = None
+
+
+class LibraryEfficiency(InterconnectEfficiency):
+    """What another library than the usual one does on the same links; numbers left out are those of the link.
+
+    The numbers of ``equations.collective_direct``: all-reduce kernels of an engine up to ``direct_limit``, and calls
+    outside of a captured graph. ``based_on`` names another library of the link whose numbers stand in first.
+    """
+
+    based_on: str = ""
+    note: str = ""
+    direct_latency: TimeField | None = None
+    direct_step_latency: TimeField | None = None
+    one_shot_fraction: PositiveRatioField | None = None
+    two_shot_latency: TimeField | None = None
+    two_shot_fraction: PositiveRatioField | None = None
+    direct_limit: BytesField | None = None
+    call_floor: TimeField | None = None
+    staging_fraction: PositiveRatioField | None = None
 
 
 class ClassCacheSpec(SpecModel):

@@ -8,6 +8,7 @@ is unknown, never zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from perfmodel.specs.efficiency import (
     EnergySpec,
     InterconnectEfficiency,
     KernelEfficiency,
+    LibraryEfficiency,
     OverheadField,
 )
 from perfmodel.specs.quantities import (
@@ -138,6 +140,9 @@ class AcceleratorSpec(FileSpec):
 
 
 InterconnectClass = Literal["scale-up", "scale-out", "host"]
+#: Shape of a tier. ``switch``: all to all, or pairs where a pair bandwidth says so; ``dragonfly``: the tier joins
+#: groups whose links may be detoured.
+Topology = Literal["switch", "torus", "dragonfly"]
 
 
 class InterconnectSpec(FileSpec):
@@ -159,21 +164,70 @@ class InterconnectSpec(FileSpec):
     energy: EnergyPerByteField | None = None
     in_network_reduction: SwitchField = False
     efficiency: InterconnectEfficiency = InterconnectEfficiency()
+    libraries: Mapping[str, LibraryEfficiency] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known_libraries(self) -> InterconnectSpec:
+        for name in self.libraries:
+            self.library_chain(name)
+        return self
+
+    def library_chain(self, name: str) -> tuple[LibraryEfficiency, ...]:
+        """The entry of a library and those that it is based on, nearest first; none for a library without entry."""
+        chain: list[str] = []
+        while name:
+            if name in chain or (chain and name not in self.libraries):
+                what = "is based on itself" if name in chain else f"is based on {name!r}, which has no entry"
+                context = {"library": chain[0], "what": what, "known": ", ".join(self.libraries)}
+                raise PydanticCustomError("library", "library {library!r} {what}; libraries: {known}", context)
+            if name not in self.libraries:
+                break
+            chain.append(name)
+            name = self.libraries[name].based_on
+        return tuple(self.libraries[one] for one in chain)
 
 
 class TierSpec(SpecModel):
     """One level of a cluster's network: domains of ``devices`` devices joined by an interconnect.
 
-    ``bandwidth`` is per device and direction before ``oversubscription``.
+    ``bandwidth`` is per device and direction before ``oversubscription``. Shapes that are not one switch:
+    ``pair_bandwidth`` (links between pairs), ``dimensions`` of a torus, ``link_graph`` (``[device, device, links]`` of
+    a domain), ``shared_bandwidth`` of a host that carries the traffic of all its devices, ``dragonfly``.
+    ``base_latency`` is that of a call on this system, where it is known.
     """
 
     provenance: Provenance | None = None
     name: str
     interconnect: str | InterconnectSpec
     devices: CountField
+    topology: Topology = "switch"
+    dimensions: tuple[CountField, ...] = ()
+    link_graph: tuple[tuple[CountField, CountField, CountField], ...] = ()
     bandwidth: BandwidthField | None = None
     pair_bandwidth: BandwidthField | None = None
+    shared_bandwidth: BandwidthField | None = None
     oversubscription: OverheadField | None = None
+    base_latency: TimeField | None = None
+
+    @model_validator(mode="after")
+    def _shape(self) -> TierSpec:
+        volume = prod(self.dimensions)
+        context: dict[str, object] = {
+            "tier": self.name, "devices": self.devices, "volume": volume,
+            "dimensions": " x ".join(map(str, self.dimensions)) or "none",
+        }  # fmt: skip
+        if (self.topology == "torus") != bool(self.dimensions):
+            raise PydanticCustomError(
+                "torus", "tier {tier}: a torus states its dimensions, and nothing else has them", context
+            )
+        if self.dimensions and volume != self.devices:
+            rule = "tier {tier}: a torus of {dimensions} has {volume} devices, but the tier has {devices}"
+            raise PydanticCustomError("torus", rule, context)
+        ends = [end for first, second, _ in self.link_graph for end in (first, second)]
+        if any(end >= self.devices for end in ends) or any(first == second for first, second, _ in self.link_graph):
+            rule = "tier {tier}: link_graph joins two different devices, counted from 0, of the {devices} of a domain"
+            raise PydanticCustomError("link_graph", rule, context)
+        return self
 
 
 class ClusterPowerSpec(SpecModel):
