@@ -148,9 +148,7 @@ def _flat_ring(operation: str, size: Numeric, ranks: Numeric, tier: NetworkTier)
     """One rank per node, all nodes on one network."""
     if operation == ALL_TO_ALL:
         wire = collective_topologies.tier_all_to_all_time(size, ranks, 1.0, tier.bandwidth, tier.link_fraction)
-        hop = collectives.hop_time(
-            size / np.maximum(ranks, 1.0), tier.hop_latency, tier.hop_growth, tier.hop_half_size
-        )
+        hop = collectives.hop_time(size / np.maximum(ranks, 1.0), tier.hop_latency, tier.hop_growth, tier.hop_half_size)
         latency = collectives.all_to_all_steps(ranks) * hop
     else:
         laps = LAPS[operation]

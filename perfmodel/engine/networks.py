@@ -112,9 +112,7 @@ def _ring_wires(size: Numeric, laps: float, group: Group, tiers: Sequence[Networ
     for level, (tier, joined) in enumerate(zip(tiers[1:], outer_domains(group), strict=True)):
         stops = np.where(joined > 1.0, group.ranks, 1.0)
         bandwidth = _tier_bandwidth(tier, joined)
-        wires.append(
-            collectives.tier_wire_time(size, laps, stops, group.members[level], bandwidth, tier.link_fraction)
-        )
+        wires.append(collectives.tier_wire_time(size, laps, stops, group.members[level], bandwidth, tier.link_fraction))
     return wires
 
 

@@ -137,9 +137,7 @@ def direct_all_reduce_time(one_shot_time: Seconds, two_shot_time: Seconds, ranks
 
 
 @equation(reference=_KERNELS)
-def engine_all_reduce_time(
-    size: Bytes, size_limit: Bytes, direct_time: Seconds, library_time: Seconds
-) -> Seconds:
+def engine_all_reduce_time(size: Bytes, size_limit: Bytes, direct_time: Seconds, library_time: Seconds) -> Seconds:
     r"""Time of an all-reduce of an engine that calls a library for large buffers.
 
     .. math:: T = T_d \; \text{for } S \le S_c, \quad T_l \text{ else}

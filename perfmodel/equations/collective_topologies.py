@@ -12,7 +12,9 @@ import numpy as np
 from perfmodel.equations._guards import inverse_count, only_where
 from perfmodel.units import Bandwidth, Bytes, Count, Ratio, Seconds, equation
 
-_SCALING_BOOK = "Austin et al. 2025, How to Scale Your Model, chapter Sharded Matrices (rings along the axes of a torus)"
+_SCALING_BOOK = (
+    "Austin et al. 2025, How to Scale Your Model, chapter Sharded Matrices (rings along the axes of a torus)"
+)
 _BISECTION = "Dally and Towles 2004, Principles and Practices of Interconnection Networks, section 3.3 (bisection)"
 _DRAGONFLY = "Kim, Dally, Scott and Abts 2008, doi:10.1109/ISCA.2008.19"
 _MPICH = "Thakur, Rabenseifner and Gropp 2005, doi:10.1177/1094342005051521"
