@@ -59,7 +59,7 @@ OfForm: TypeAlias = Any
 
 @dataclass(frozen=True)
 class DirectParameters:
-    """All-reduce kernels of an engine beside its library, and calls outside of a graph (equations.collective_direct)."""
+    """All-reduce kernels of an engine beside its library (equations.collective_direct)."""
 
     latency: Numeric
     step_latency: Numeric
