@@ -23,7 +23,7 @@ from perfmodel.study.collective_rows import VOCABULARY, CollectiveRow, read_row
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, read_table
 
 #: Configurations that no fit sees, where the operation was measured with other ranks or nodes too.
-LEFT_OUT_IN_A_NODE = {("all-reduce", 4), ("all-gather", 8), ("all-to-all", 2), ("reduce-scatter", 4)}
+LEFT_OUT_IN_A_NODE = {("all-reduce", 4), ("all-gather", 8), ("all-to-all", 4), ("reduce-scatter", 4)}
 LEFT_OUT_NODES = {8, 32, 128}
 #: Sources that a fit uses; rows of all others are predictions of another host.
 SOURCES = {"aiconfigurator", "NERSC"}

@@ -62,8 +62,17 @@ def domain_bandwidth(ranks: Numeric, tier: NetworkTier) -> Numeric:
         rings = np.maximum(np.asarray(tier.rings)[count], 1.0)
         bandwidth = collective_topologies.link_graph_bandwidth(tier.link_bandwidth, rings + 0.0 * ranks)
     if tier.shared_bandwidth is not None:
-        bandwidth = collective_topologies.shared_bandwidth(bandwidth, tier.shared_bandwidth, tier.devices)
+        bandwidth = collective_topologies.shared_bandwidth(
+            bandwidth, tier.shared_bandwidth, tier.devices, ranks, tier.switch_devices
+        )
     return bandwidth
+
+
+def peer_bandwidth(bandwidth: Numeric, ranks: Numeric, tier: NetworkTier) -> Numeric:
+    """Bandwidth for messages to all other ranks of a group, which may be limited per peer."""
+    if tier.peer_fraction is None:
+        return bandwidth
+    return collectives.mesh_bandwidth(bandwidth, bandwidth * tier.peer_fraction / tier.link_fraction, ranks)
 
 
 def torus_extents(ranks: Numeric, dimensions: tuple[int, ...]) -> list[Numeric]:
@@ -95,9 +104,13 @@ def _library_time(
         copy = collectives.all_gather_copy(size, ranks)
     if tier.topology == "torus":
         wire, steps = _on_torus(operation, size, ranks, tier, wire)
+    elif operation == ALL_TO_ALL:
+        bandwidth = peer_bandwidth(bandwidth, ranks, tier)
     ring = collectives.switched_ring_time(
         wire, copy, steps, bandwidth, tier.link_fraction, *_ring_numbers(tier), tier.base_latency, tier.step_latency
     )
+    if operation == ALL_TO_ALL and tier.message_latency is not None:
+        return collectives.switched_exchange_time(ring, tier.message_latency)
     if operation != ALL_REDUCE or not tier.in_network_reduction:
         return ring
     in_network = collectives.in_network_all_reduce_time(
@@ -136,7 +149,7 @@ def _engine_time(
         kernels.two_shot_latency,
     )  # fmt: skip
     direct = collective_direct.direct_all_reduce_time(one, two, ranks)
-    time = collective_direct.engine_all_reduce_time(size, kernels.limit, direct, library)
+    time = collective_direct.engine_all_reduce_time(size, ranks, kernels.limit, kernels.ranks, direct, library)
     if kernels.call_floor is None:
         return time
     return collective_direct.eager_collective_time(

@@ -163,10 +163,12 @@ def dragonfly_ring_bandwidth(global_bandwidth: Bandwidth, groups: Count, detour:
 
 
 @equation(reference=_STUDY)
-def shared_bandwidth(bandwidth: Bandwidth, pool: Bandwidth, devices: Count) -> Bandwidth:
+def shared_bandwidth(
+    bandwidth: Bandwidth, pool: Bandwidth, devices: Count, ranks: Count, switch_devices: Count
+) -> Bandwidth:
     r"""Bandwidth of a device whose links end in one host that all devices share.
 
-    .. math:: B = \min\left(B_1,\; \frac{P}{m}\right)
+    .. math:: B = \min\left(B_1,\; \frac{P}{m}\right) \; \text{for } n > s, \quad B_1 \text{ else}
 
     Parameters
     ----------
@@ -176,6 +178,10 @@ def shared_bandwidth(bandwidth: Bandwidth, pool: Bandwidth, devices: Count) -> B
         What the host carries in all, per direction :math:`P` [B/s].
     devices
         Devices of the host that send at the same time :math:`m` [1].
+    ranks
+        Ranks of the group :math:`n` [1].
+    switch_devices
+        Devices below one switch, which reach each other without the host :math:`s` [1].
 
     Returns
     -------
@@ -184,15 +190,15 @@ def shared_bandwidth(bandwidth: Bandwidth, pool: Bandwidth, devices: Count) -> B
 
     Notes
     -----
-    Devices without peer-to-peer access write to the memory of the host and read from it. With peer-to-peer access over
-    one switch there is no pool.
+    Devices without peer-to-peer access write to the memory of the host and read from it. Groups are taken to lie below
+    one switch where they fit.
 
     Examples
     --------
-    >>> float(shared_bandwidth(30.0, 12.0, 4.0)), float(shared_bandwidth(30.0, 1e9, 4.0))
+    >>> float(shared_bandwidth(30.0, 12.0, 4.0, 4.0, 2.0)), float(shared_bandwidth(30.0, 12.0, 4.0, 2.0, 2.0))
     (3.0, 30.0)
     """
-    return np.minimum(bandwidth, pool * inverse_count(devices))
+    return +np.where(ranks > switch_devices, np.minimum(bandwidth, pool * inverse_count(devices)), bandwidth)
 
 
 @equation(reference=_PACKING)

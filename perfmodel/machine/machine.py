@@ -67,6 +67,7 @@ class DirectParameters:
     two_shot_latency: Numeric
     two_shot_fraction: Numeric
     limit: Numeric  # B, largest buffer of these kernels
+    ranks: float  # largest group of these kernels
     call_floor: Numeric | None = None  # s, host time of a call; None inside a graph
     staging_fraction: Numeric | None = None  # of the memory bandwidth, for the copy of a call outside of a graph
     memory_bandwidth: Numeric | None = None  # B/s
@@ -99,11 +100,14 @@ class NetworkTier:
     in_network_reduction: float  # 0 or 1, all-reduce only
     reduction_latency: OfForm
     reduction_fraction: OfForm
+    peer_fraction: OfForm  # of the bandwidth, that messages to one peer reach; None: all of it
+    message_latency: OfForm  # s, extra latency of messages to all peers; None: no such extra
     energy_per_byte: Numeric
     pair_bandwidth: Numeric | None = None  # scale-up only
     topology: str = "switch"  # or "torus", "dragonfly"
     dimensions: tuple[int, ...] = ()  # of a torus
     shared_bandwidth: Numeric | None = None  # scale-up only
+    switch_devices: float = 1.0  # that do not need the shared bandwidth between them
     rings: tuple[float, ...] = ()
     link_bandwidth: Numeric | None = None  # B/s, one link of the graph
     direct: DirectParameters | None = None  # scale-up only

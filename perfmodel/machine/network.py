@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from perfmodel.errors import SpecError, nearest
 from perfmodel.machine.link_graph import ring_counts
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
 from perfmodel.machine.machine import DirectParameters, NetworkTier
 from perfmodel.provenance import Sourced
-from perfmodel.specs.efficiency import InterconnectEfficiency, NetworkForm
+from perfmodel.specs.efficiency import InterconnectEfficiency, LibraryEfficiency, NetworkForm, library_chain
 from perfmodel.specs.hardware import ClusterSpec, InterconnectSpec, TierSpec
 
 _COMMON = {"base_latency": "7 us", "step_latency": "1 us", "link_fraction": "0.8"}
 _SCALE_UP = {"copy_fraction": "2.2", "fill_time": "3.8 us"}
 _REDUCTION = {"reduction_latency": "91 us", "reduction_fraction": "0.66"}
+_MESSAGES = ("peer_fraction", "message_latency")
 _SCALE_OUT = {
     "hop_latency": "5.3 us", "hop_growth": "49 us", "hop_half_size": "100 kB",
     "tree_fraction": "0.5", "tree_hop_latency": "22 us",
@@ -69,9 +72,17 @@ def form_of(link: InterconnectSpec) -> NetworkForm:
     return "scale-out" if link.class_ == "scale-out" else "scale-up"
 
 
-def efficiencies(link: InterconnectSpec, library: str) -> tuple[InterconnectEfficiency, ...]:
-    """The sets of numbers of a link, nearest first: those of the library, then its usual ones."""
-    return (*link.library_chain(library), link.efficiency)
+def efficiencies(link: InterconnectSpec, levels: Levels) -> tuple[InterconnectEfficiency, ...]:
+    """The sets of numbers of a link, nearest first: those of the stack's library, the usual ones, the class's."""
+    of_class = levels.efficiency_class.interconnect.get(form_of(link))
+    return (*libraries_of(link, levels), link.efficiency, *([of_class] if of_class is not None else []))
+
+
+def libraries_of(link: InterconnectSpec, levels: Levels) -> tuple[LibraryEfficiency, ...]:
+    """Entries of the stack's collective library for a link, nearest first."""
+    of_class = levels.efficiency_class.interconnect.get(form_of(link))
+    shelves = (link.libraries, of_class.libraries if of_class is not None else {})
+    return library_chain(levels.software.collectives, *shelves)
 
 
 def _resolve_tier(
@@ -80,12 +91,16 @@ def _resolve_tier(
     form, path = form_of(link), f"tiers.{tier.name}"
     scale_up = form == "scale-up"
     reduces = link.in_network_reduction and scale_up
-    wanted = _COMMON | (_SCALE_UP if scale_up else _SCALE_OUT) | (_REDUCTION if reduces else {})
-    absent = (_SCALE_OUT if scale_up else _SCALE_UP) | ({} if reduces else _REDUCTION)
+    sets = efficiencies(link, levels)
+    stated = [name for name in _MESSAGES if any(getattr(one, name) is not None for one in sets)]
+    optional = (_REDUCTION if reduces else {}) | dict.fromkeys(stated if scale_up else (), "")
+    wanted = _COMMON | (_SCALE_UP if scale_up else _SCALE_OUT) | optional
+    absent = (*(_SCALE_OUT if scale_up else _SCALE_UP), *_REDUCTION, *_MESSAGES)
     numbers: dict[str, Any] = dict.fromkeys(absent) | {
         name: ledger.take(f"{path}.{name}", _find(tier, link, name, levels, text)) for name, text in wanted.items()
     }
-    energy = link.energy or _of_class(levels, form, "energy")
+    of_class = levels.efficiency_class.interconnect.get(form)
+    energy = link.energy or (of_class.energy if of_class is not None else None)
     return NetworkTier(
         name=tier.name,
         kind=form,
@@ -106,24 +121,15 @@ def _find(tier: TierSpec, link: InterconnectSpec, number: str, levels: Levels, e
     """One number of a tier, from the nearest place that states it."""
     form = form_of(link)
     places: list[Any] = [entry.collective[form] for entry in levels.stack_entries() if form in entry.collective]
-    places += [tier, *efficiencies(link, levels.software.collectives)]
-    for place in places:
-        found = getattr(place, number, None)
-        if found is not None:
-            return found
-    found = _of_class(levels, form, number)
+    places += [tier, *efficiencies(link, levels)]
+    found = next((one for place in places if (one := getattr(place, number, None)) is not None), None)
     return needed(found, link, f"efficiency.{number}", f"efficiency: {{{number}: {example}}}")
-
-
-def _of_class(levels: Levels, form: NetworkForm, number: str) -> Sourced | None:
-    entry = levels.efficiency_class.interconnect.get(form)
-    return getattr(entry, number) if entry is not None else None
 
 
 def _direct(tier: TierSpec, link: InterconnectSpec, levels: Levels, ledger: Ledger) -> DirectParameters | None:
     """Kernels of the stack's library on this link; None when it has none of its own."""
     library = levels.software.collectives
-    chain = link.library_chain(library)
+    chain = libraries_of(link, levels)
     if all(entry.direct_latency is None for entry in chain):
         return None
     path = f"tiers.{tier.name}.direct"
@@ -133,7 +139,9 @@ def _direct(tier: TierSpec, link: InterconnectSpec, levels: Levels, ledger: Ledg
         where = f"libraries.{library}.{name}"
         return ledger.take(f"{path}.{leaf}", needed(found, link, where, f"{name}: {example}"))
 
-    numbers = {leaf: take(name, leaf, example) for name, (leaf, example) in _DIRECT.items()}
+    group = next((entry.direct_ranks for entry in chain if entry.direct_ranks is not None), None)
+    numbers: dict[str, Any] = {"ranks": np.inf if group is None else float(group)}
+    numbers |= {leaf: take(name, leaf, example) for name, (leaf, example) in _DIRECT.items()}
     if all(entry.call_floor is None for entry in chain):
         return DirectParameters(**numbers)
     memory = levels.accelerator.memory.bandwidth
@@ -150,6 +158,7 @@ def _shape(tier: TierSpec, link: InterconnectSpec, ledger: Ledger) -> dict[str, 
     """Limits of a domain that is not one switch."""
     path, shape = f"tiers.{tier.name}", dict[str, Any]()
     if tier.shared_bandwidth is not None:
+        shape["switch_devices"] = float(tier.switch_devices)
         shape["shared_bandwidth"] = ledger.take(f"{path}.shared_bandwidth", tier.shared_bandwidth)
     if tier.link_graph:
         one_link = needed(link.link_bandwidth, link, "link_bandwidth", "link_bandwidth: 25 GB/s")

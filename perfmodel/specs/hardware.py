@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from perfmodel.errors import nearest
 from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.efficiency import (
     EfficiencySpec,
@@ -22,6 +23,7 @@ from perfmodel.specs.efficiency import (
     KernelEfficiency,
     LibraryEfficiency,
     OverheadField,
+    library_chain,
 )
 from perfmodel.specs.quantities import (
     BandwidthField,
@@ -164,27 +166,19 @@ class InterconnectSpec(FileSpec):
     energy: EnergyPerByteField | None = None
     in_network_reduction: SwitchField = False
     efficiency: InterconnectEfficiency = InterconnectEfficiency()
-    libraries: Mapping[str, LibraryEfficiency] = Field(default_factory=dict)
+    libraries: Mapping[str, LibraryEfficiency] = Field(default_factory=dict[str, LibraryEfficiency])
 
     @model_validator(mode="after")
     def _known_libraries(self) -> InterconnectSpec:
-        for name in self.libraries:
-            self.library_chain(name)
+        for name, entry in self.libraries.items():
+            library_chain(name, self.libraries)
+            if entry.based_on and entry.based_on not in self.libraries:
+                context: dict[str, object] = {
+                    "library": name, "base": entry.based_on,
+                    "known": ", ".join(self.libraries) + nearest(entry.based_on, self.libraries),
+                }  # fmt: skip
+                raise PydanticCustomError("library", "{library}: based_on: no entry {base}; libraries: {known}", context)
         return self
-
-    def library_chain(self, name: str) -> tuple[LibraryEfficiency, ...]:
-        """The entry of a library and those that it is based on, nearest first; none for a library without entry."""
-        chain: list[str] = []
-        while name:
-            if name in chain or (chain and name not in self.libraries):
-                what = "is based on itself" if name in chain else f"is based on {name!r}, which has no entry"
-                context = {"library": chain[0], "what": what, "known": ", ".join(self.libraries)}
-                raise PydanticCustomError("library", "library {library!r} {what}; libraries: {known}", context)
-            if name not in self.libraries:
-                break
-            chain.append(name)
-            name = self.libraries[name].based_on
-        return tuple(self.libraries[one] for one in chain)
 
 
 class TierSpec(SpecModel):
@@ -192,7 +186,8 @@ class TierSpec(SpecModel):
 
     ``bandwidth`` is per device and direction before ``oversubscription``. Shapes that are not one switch:
     ``pair_bandwidth`` (links between pairs), ``dimensions`` of a torus, ``link_graph`` (``[device, device, links]`` of
-    a domain), ``shared_bandwidth`` of a host that carries the traffic of all its devices, ``dragonfly``.
+    a domain), ``shared_bandwidth`` of a host that carries the traffic of all its devices except between the
+    ``switch_devices`` below one switch, ``dragonfly``.
     ``base_latency`` is that of a call on this system, where it is known.
     """
 
@@ -206,6 +201,7 @@ class TierSpec(SpecModel):
     bandwidth: BandwidthField | None = None
     pair_bandwidth: BandwidthField | None = None
     shared_bandwidth: BandwidthField | None = None
+    switch_devices: CountField = 1
     oversubscription: OverheadField | None = None
     base_latency: TimeField | None = None
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from perfmodel.engine.networks import SEND, Group, collective_time, send_time
 from perfmodel.machine.lookup import Ledger, Levels
 from perfmodel.machine.machine import NetworkTier
-from perfmodel.machine.network import efficiencies, form_of, interconnect_of, resolve_tiers
+from perfmodel.machine.network import efficiencies, interconnect_of, libraries_of, resolve_tiers
 from perfmodel.provenance import Basis, Sourced
 from perfmodel.specs.catalogue import Catalogue
-from perfmodel.specs.efficiency import ResidualSpec
+from perfmodel.specs.efficiency import InterconnectEfficiency, ResidualSpec
 from perfmodel.specs.hardware import ClusterSpec, InterconnectSpec
 from perfmodel.specs.quantities import apply_provenance
 from perfmodel.specs.software import SoftwareSpec
@@ -74,13 +74,13 @@ class Networks:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._known: dict[tuple[str, str], Network] = {}
+        self._known: dict[tuple[str, str, bool], Network] = {}
 
-    def of(self, cluster: str, library: str) -> Network:
-        """The network of a cluster as a library uses it."""
-        if (cluster, library) not in self._known:
-            self._known[cluster, library] = self._resolve(cluster, library)
-        return self._known[cluster, library]
+    def of(self, cluster: str, library: str, *, fitted: bool = True) -> Network:
+        """The network of a cluster as a library uses it; not ``fitted``: with the numbers of the class only."""
+        if (cluster, library, fitted) not in self._known:
+            self._known[cluster, library, fitted] = self._resolve(cluster, library, fitted=fitted)
+        return self._known[cluster, library, fitted]
 
     def links(self, cluster: str) -> tuple[InterconnectSpec, ...]:
         """Interconnects of the tiers of a cluster."""
@@ -94,36 +94,41 @@ class Networks:
             for name in names
         }
 
-    def _resolve(self, name: str, library: str) -> Network:
+    def _resolve(self, name: str, library: str, *, fitted: bool) -> Network:
         cluster = apply_provenance(self._catalogue.load("cluster", name), "cluster")
         links = self._interconnects(cluster)
+        if not fitted:
+            bare = {"efficiency": InterconnectEfficiency(), "libraries": {}, "in_network_reduction": False}
+            links = {key: link.model_copy(update=bare) for key, link in links.items()}
         reference = cluster.accelerator
         accelerator = self._catalogue.load("accelerator", reference) if isinstance(reference, str) else reference
         software = SoftwareSpec(kind="software", name=library or "usual library", collectives=library)
-        levels = Levels(accelerator, self._catalogue.load("efficiency", accelerator.efficiency_class), software)
+        of_class = apply_provenance(
+            self._catalogue.load("efficiency", accelerator.efficiency_class), "efficiency_class"
+        )
+        levels = Levels(accelerator, of_class, software)
         ledger = Ledger()
         tiers = resolve_tiers(cluster, links, levels, ledger)
         used = [interconnect_of(tier, links) for tier in cluster.tiers]
         return Network(
             cluster=cluster,
             tiers=tiers,
-            basis=tuple(_basis(tier, ledger, link, library) for tier, link in zip(tiers, used, strict=True)),
-            residuals=tuple(_residuals(link, library, levels) for link in used),
+            basis=tuple(_basis(tier, ledger, link, levels) for tier, link in zip(tiers, used, strict=True)),
+            residuals=tuple(_residuals(link, levels) for link in used),
         )
 
 
-def _basis(tier: NetworkTier, ledger: Ledger, link: InterconnectSpec, library: str) -> str:
+def _basis(tier: NetworkTier, ledger: Ledger, link: InterconnectSpec, levels: Levels) -> str:
     leaf = "direct.one_shot_fraction" if tier.direct is not None else "link_fraction"
     number: Sourced = ledger.provenance[f"tiers.{tier.name}.{leaf}"]
-    if number.basis == Basis.MEASURED and (not library or link.library_chain(library)):
+    known = not levels.software.collectives or libraries_of(link, levels)
+    if number.basis == Basis.MEASURED and known:
         return "calibrated"
     return "assumed" if number.path.startswith("efficiency_class") else "transferred"
 
 
-def _residuals(link: InterconnectSpec, library: str, levels: Levels) -> ResidualSpec | None:
-    of_class = levels.efficiency_class.interconnect.get(form_of(link))
-    places = [*efficiencies(link, library), *([of_class] if of_class is not None else [])]
-    return next((one.residuals for one in places if one.residuals is not None), None)
+def _residuals(link: InterconnectSpec, levels: Levels) -> ResidualSpec | None:
+    return next((one.residuals for one in efficiencies(link, levels) if one.residuals is not None), None)
 
 
 def predicted_times(rows: Sequence[CollectiveRow], tiers: Sequence[NetworkTier]) -> NDArray[np.float64]:

@@ -17,12 +17,19 @@ from perfmodel.engine.domains import ALL_REDUCE, IN_NETWORK_MINIMUM_RANKS
 from perfmodel.engine.networks import SEND
 from perfmodel.errors import UsageError
 from perfmodel.machine.machine import NetworkTier
-from perfmodel.study.calibration.least_absolute import Parameter, Values, fit
+from perfmodel.study.calibration import robust
+from perfmodel.study.calibration.robust import Vector
 from perfmodel.study.collective_model import LARGE, predicted_times
 from perfmodel.study.collective_rows import CollectiveRow
 
 #: Fewer distinct configurations (operation, ranks, nodes) or rows than this fix a latency and a fraction only.
 FEW_CONFIGURATIONS, FEW_ROWS = 3, 40
+#: Spread of the prior of a number around that of its class, of the logarithm: it only holds what rows do not tell.
+_PRIOR_DEVIATION = 2.0
+#: Relative step of the numerical derivative.
+_STEP = 1e-4
+#: Largest buffers of an engine's own kernel that are tried [B].
+_LIMITS = tuple(2.0**power for power in range(20, 27))
 #: Families of numbers.
 RING, SCALE_OUT, DIRECT, EAGER, FLOOR = "ring", "scale-out", "direct", "eager", "floor"
 
@@ -35,6 +42,8 @@ _BOUNDS: dict[str, tuple[str, float, float]] = {
     "fill_time": ("fill_time", 1e-8, 1e-3),
     "reduction_latency": ("reduction_latency", 1e-6, 1e-3),
     "reduction_fraction": ("reduction_fraction", 0.2, 1.0),
+    "peer_fraction": ("peer_fraction", 0.1, 1.0),
+    "message_latency": ("message_latency", 1e-7, 1e-4),
     "hop_latency": ("hop_latency", 1e-7, 1e-3),
     "hop_growth": ("hop_growth", 1e-7, 1e-2),
     "hop_half_size": ("hop_half_size", 1e3, 1e9),
@@ -45,6 +54,7 @@ _BOUNDS: dict[str, tuple[str, float, float]] = {
     "one_shot_fraction": ("direct.one_shot_fraction", 0.02, 1.0),
     "two_shot_latency": ("direct.two_shot_latency", 1e-7, 1e-3),
     "two_shot_fraction": ("direct.two_shot_fraction", 0.02, 1.0),
+    "direct_limit": ("direct.limit", _LIMITS[0], _LIMITS[-1]),
     "call_floor": ("direct.call_floor", 1e-6, 1e-3),
     "staging_fraction": ("direct.staging_fraction", 0.1, 1.0),
 }
@@ -58,12 +68,23 @@ _MOVING: dict[str, tuple[str, ...]] = {
     EAGER: ("call_floor", "staging_fraction"),
     FLOOR: ("base_latency", "link_fraction"),
 }  # fmt: skip
+_MESSAGES = ("peer_fraction", "message_latency")
 _REDUCTION = ("reduction_latency", "reduction_fraction")
 #: What moves with few rows.
 _FEW: dict[str, tuple[str, ...]] = {
     RING: _MOVING[FLOOR], SCALE_OUT: _MOVING[FLOOR], DIRECT: ("direct_latency", "two_shot_fraction"),
     EAGER: _MOVING[EAGER], FLOOR: _MOVING[FLOOR],
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A positive number that may move between two bounds."""
+
+    name: str
+    start: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,7 @@ class Residuals:
     median_error: float | None = None
 
     @classmethod
-    def of(cls, ratio: Values) -> Residuals:
+    def of(cls, ratio: Vector) -> Residuals:
         """Statistics of measured over predicted times."""
         if not ratio.size:
             return cls(0)
@@ -116,7 +137,10 @@ class Calibration:
 
 
 def fit_collectives(
-    rows: Sequence[CollectiveRow], tiers: Sequence[NetworkTier], family: str | None = None
+    rows: Sequence[CollectiveRow],
+    tiers: Sequence[NetworkTier],
+    start: Sequence[NetworkTier] | None = None,
+    family: str | None = None,
 ) -> Calibration:
     """Fit the numbers of one network and library.
 
@@ -125,7 +149,10 @@ def fit_collectives(
     rows
         Measured collectives of one cluster with one library.
     tiers
-        Its network with the numbers of the catalogue: where the fit starts, and what does not move.
+        Its network with the numbers of the catalogue: what does not move keeps them.
+    start
+        The same network with the numbers of the class, where the fit starts; a number that the class does not have
+        starts from ``tiers``. None: all do.
     family
         Which numbers move; None: what the rows and the network suggest.
 
@@ -143,28 +170,77 @@ def fit_collectives(
     if not usable:
         raise UsageError("nothing to fit: no row has a measured time")
     chosen = family or family_of(usable, tiers)
-    level = len(tiers) - 1 if any(row.nodes > 1 for row in usable) else 0
-    names = moving_numbers(usable, tiers[level], chosen)
-    parameters = [_parameter(name, tiers[level]) for name in names]
-    measured = np.array([row.measured for row in usable])
-
-    def residuals(values: Values) -> Values:
-        changed = (*tiers[:level], with_numbers(tiers[level], dict(zip(names, values, strict=True))), *tiers[level + 1 :])
-        return np.log(predicted_times(usable, changed) / measured)
-
-    values, loss = fit(residuals, parameters)
-    ratio = np.exp(-residuals(values))
+    problem = _Problem.of(usable, tiers, start or tiers, chosen)
+    problem, values = _best_limit(problem) if chosen == DIRECT else (problem, _solve(problem))
+    ratio = np.exp(-problem.residuals(values))
     large = np.array([row.size >= LARGE for row in usable])
     return Calibration(
         family=chosen,
-        numbers=dict(zip(names, (float(value) for value in values), strict=True)),
-        loss=loss,
+        numbers=problem.numbers(values),
+        loss=float(np.mean(np.abs(np.log(ratio)))),
         large=Residuals.of(ratio[large]),
         small=Residuals.of(ratio[~large]),
         ranks=(min(row.ranks for row in usable), max(row.ranks for row in usable)),
         sizes=(min(row.size for row in usable), max(row.size for row in usable)),
         configurations=tuple(sorted({row.configuration for row in usable})),
     )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows, the network with its numbers, and the parameters that move on one of its tiers."""
+
+    rows: Sequence[CollectiveRow]
+    measured: Vector
+    tiers: tuple[NetworkTier, ...]
+    level: int
+    parameters: tuple[Parameter, ...]
+    fixed: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[CollectiveRow], tiers: Sequence[NetworkTier], start: Sequence[NetworkTier], family: str
+    ) -> _Problem:
+        level = len(tiers) - 1 if any(row.nodes > 1 for row in rows) else 0
+        names = moving_numbers(rows, tiers[level], family)
+        parameters = tuple(_parameter(name, tiers[level], start[level]) for name in names)
+        return cls(rows, np.array([row.measured for row in rows]), tuple(tiers), level, parameters, {})
+
+    def numbers(self, values: Vector) -> dict[str, float]:
+        """Name in a spec -> value."""
+        names = (one.name for one in self.parameters)
+        return {**dict(zip(names, (float(value) for value in values), strict=True)), **self.fixed}
+
+    def residuals(self, values: Vector) -> Vector:
+        """Logarithm of predicted over measured."""
+        changed = list(self.tiers)
+        changed[self.level] = with_numbers(changed[self.level], self.numbers(values))
+        return np.log(predicted_times(self.rows, changed) / self.measured)
+
+
+def _solve(problem: _Problem) -> Vector:
+    """Fit the logarithms of the parameters."""
+    start, low, high = (np.log([getattr(one, end) for one in problem.parameters]) for end in ("start", "low", "high"))
+
+    def model(point: Vector) -> tuple[Vector, Vector]:
+        residuals = problem.residuals(np.exp(point))
+        slopes: list[Vector] = []
+        for position in range(point.size):
+            step = -_STEP if point[position] + _STEP > high[position] else _STEP
+            moved = point.copy()
+            moved[position] += step
+            slopes.append((problem.residuals(np.exp(moved)) - residuals) / step)
+        return residuals, np.stack(slopes, axis=1)
+
+    prior = robust.Prior(start, np.full(start.size, _PRIOR_DEVIATION), low, high)
+    return np.exp(robust.fit(model, prior, np.ones(len(problem.rows))))
+
+
+def _best_limit(problem: _Problem) -> tuple[_Problem, Vector]:
+    """The largest buffer of an engine's own kernel is a limit of the software: a power of two, each tried."""
+    tried = [replace(problem, fixed={"direct_limit": limit}) for limit in _LIMITS]
+    solved = [(one, _solve(one)) for one in tried]
+    return min(solved, key=lambda pair: float(np.mean(np.abs(pair[0].residuals(pair[1])))))
 
 
 def family_of(rows: Sequence[CollectiveRow], tiers: Sequence[NetworkTier]) -> str:
@@ -185,6 +261,8 @@ def moving_numbers(rows: Sequence[CollectiveRow], tier: NetworkTier, family: str
     large = [row for row in reduced if row.ranks >= IN_NETWORK_MINIMUM_RANKS and row.size >= LARGE]
     if family == RING and not few and tier.in_network_reduction and large:
         names = (*names, *_REDUCTION)
+    if family == RING and not few:
+        names = (*names, *(name for name in _MESSAGES if getattr(tier, name) is not None))
     if family == SCALE_OUT and not any(row.operation == ALL_REDUCE for row in rows):
         names = tuple(name for name in names if not name.startswith("tree"))
     if all(row.operation == SEND for row in rows):
@@ -203,8 +281,9 @@ def with_numbers(tier: NetworkTier, numbers: Mapping[str, float]) -> NetworkTier
     return replace(tier, **own, direct=direct)
 
 
-def _parameter(name: str, tier: NetworkTier) -> Parameter:
+def _parameter(name: str, tier: NetworkTier, start: NetworkTier) -> Parameter:
     where, low, high = _BOUNDS[name]
     group, _, leaf = where.rpartition(".")
-    start = float(getattr(tier.direct if group else tier, leaf))
-    return Parameter(name, float(np.clip(start, low, high)), low, high)
+    places = (start.direct, tier.direct) if group else (start, tier)
+    first = next(value for place in places if (value := getattr(place, leaf, None)) is not None)
+    return Parameter(name, float(np.clip(first, low, high)), low, high)
