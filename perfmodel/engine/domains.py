@@ -149,7 +149,7 @@ def _engine_time(
         kernels.two_shot_latency,
     )  # fmt: skip
     direct = collective_direct.direct_all_reduce_time(one, two, ranks)
-    time = collective_direct.engine_all_reduce_time(size, ranks, kernels.limit, kernels.ranks, direct, library)
+    time = collective_direct.engine_all_reduce_time(size, kernels.limit, direct, library)
     if kernels.call_floor is None:
         return time
     return collective_direct.eager_collective_time(

@@ -137,23 +137,17 @@ def direct_all_reduce_time(one_shot_time: Seconds, two_shot_time: Seconds, ranks
 
 
 @equation(reference=_KERNELS)
-def engine_all_reduce_time(
-    size: Bytes, ranks: Count, size_limit: Bytes, rank_limit: Count, direct_time: Seconds, library_time: Seconds
-) -> Seconds:
-    r"""Time of an all-reduce of an engine that calls a library for large buffers or groups.
+def engine_all_reduce_time(size: Bytes, size_limit: Bytes, direct_time: Seconds, library_time: Seconds) -> Seconds:
+    r"""Time of an all-reduce of an engine that calls a library for large buffers.
 
-    .. math:: T = T_d \; \text{for } S \le S_c \text{ and } n \le n_c, \quad T_l \text{ else}
+    .. math:: T = T_d \; \text{for } S \le S_c, \quad T_l \text{ else}
 
     Parameters
     ----------
     size
         Full buffer :math:`S` [B].
-    ranks
-        Ranks of the group :math:`n` [1].
     size_limit
         Largest buffer of the engine's own kernel :math:`S_c` [B].
-    rank_limit
-        Largest group of it :math:`n_c` [1].
     direct_time
         Time of its own kernel :math:`T_d` [s].
     library_time
@@ -166,16 +160,14 @@ def engine_all_reduce_time(
 
     Notes
     -----
-    Limits of the software: its registered buffers have a fixed size, and without a switch it serves pairs only.
+    A limit of the software: its registered buffers have a fixed size.
 
     Examples
     --------
-    >>> float(engine_all_reduce_time(4.0, 2.0, 8.0, 8.0, 1.0, 2.0))
-    1.0
-    >>> float(engine_all_reduce_time(9.0, 2.0, 8.0, 8.0, 1.0, 2.0))
-    2.0
+    >>> float(engine_all_reduce_time(4.0, 8.0, 1.0, 2.0)), float(engine_all_reduce_time(9.0, 8.0, 1.0, 2.0))
+    (1.0, 2.0)
     """
-    return +np.where((size <= size_limit) & (ranks <= rank_limit), direct_time, library_time)
+    return +np.where(size <= size_limit, direct_time, library_time)
 
 
 @equation(reference=_STUDY)

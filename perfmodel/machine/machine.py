@@ -67,7 +67,6 @@ class DirectParameters:
     two_shot_latency: Numeric
     two_shot_fraction: Numeric
     limit: Numeric  # B, largest buffer of these kernels
-    ranks: float  # largest group of these kernels
     call_floor: Numeric | None = None  # s, host time of a call; None inside a graph
     staging_fraction: Numeric | None = None  # of the memory bandwidth, for the copy of a call outside of a graph
     memory_bandwidth: Numeric | None = None  # B/s

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from perfmodel.errors import SpecError, nearest
 from perfmodel.machine.link_graph import ring_counts
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
@@ -139,9 +137,7 @@ def _direct(tier: TierSpec, link: InterconnectSpec, levels: Levels, ledger: Ledg
         where = f"libraries.{library}.{name}"
         return ledger.take(f"{path}.{leaf}", needed(found, link, where, f"{name}: {example}"))
 
-    group = next((entry.direct_ranks for entry in chain if entry.direct_ranks is not None), None)
-    numbers: dict[str, Any] = {"ranks": np.inf if group is None else float(group)}
-    numbers |= {leaf: take(name, leaf, example) for name, (leaf, example) in _DIRECT.items()}
+    numbers = {leaf: take(name, leaf, example) for name, (leaf, example) in _DIRECT.items()}
     if all(entry.call_floor is None for entry in chain):
         return DirectParameters(**numbers)
     memory = levels.accelerator.memory.bandwidth

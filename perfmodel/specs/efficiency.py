@@ -16,7 +16,6 @@ from perfmodel.provenance import Sourced
 from perfmodel.specs.base import FileSpec
 from perfmodel.specs.quantities import (
     BytesField,
-    CountField,
     EnergyPerByteField,
     EnergyPerFlopField,
     FractionField,
@@ -148,8 +147,8 @@ class InterconnectEfficiency(SpecModel):
 class LibraryEfficiency(InterconnectEfficiency):
     """What another library than the usual one does on the same links; numbers left out are those of the link.
 
-    The numbers of ``equations.collective_direct``: all-reduce kernels of an engine for buffers up to ``direct_limit``
-    and groups up to ``direct_ranks``, and calls outside of a captured graph. ``based_on`` names another library of the link whose numbers stand in first.
+    The numbers of ``equations.collective_direct``: all-reduce kernels of an engine for buffers up to ``direct_limit``,
+    and calls outside of a captured graph. ``based_on`` names another library of the link whose numbers stand in first.
     """
 
     based_on: str = ""
@@ -160,7 +159,6 @@ class LibraryEfficiency(InterconnectEfficiency):
     two_shot_latency: TimeField | None = None
     two_shot_fraction: PositiveRatioField | None = None
     direct_limit: BytesField | None = None
-    direct_ranks: CountField | None = None
     call_floor: TimeField | None = None
     staging_fraction: PositiveRatioField | None = None
 

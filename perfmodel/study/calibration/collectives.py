@@ -23,7 +23,7 @@ from perfmodel.study.collective_model import LARGE, predicted_times
 from perfmodel.study.collective_rows import CollectiveRow
 
 #: Fewer distinct configurations (operation, ranks, nodes) or rows than this fix a latency and a fraction only.
-FEW_CONFIGURATIONS, FEW_ROWS = 3, 40
+FEW_CONFIGURATIONS, FEW_ROWS = 2, 24
 #: Spread of the prior of a number around that of its class, of the logarithm: it only holds what rows do not tell.
 _PRIOR_DEVIATION = 2.0
 #: Relative step of the numerical derivative.
@@ -31,7 +31,9 @@ _STEP = 1e-4
 #: Largest buffers of an engine's own kernel that are tried [B].
 _LIMITS = tuple(2.0**power for power in range(20, 27))
 #: Families of numbers.
-RING, SCALE_OUT, DIRECT, EAGER, FLOOR = "ring", "scale-out", "direct", "eager", "floor"
+RING, SCALE_OUT, DIRECT, EAGER = "ring", "scale-out", "direct", "eager"
+#: Parts of them for curves that tell little: a latency and a fraction, a latency, or the latencies between nodes.
+FLOOR, LATENCY, HOPS = "floor", "latency", "hops"
 
 #: Name in a spec -> (name in a tier, lowest, highest value).
 _BOUNDS: dict[str, tuple[str, float, float]] = {
@@ -67,13 +69,16 @@ _MOVING: dict[str, tuple[str, ...]] = {
     DIRECT: ("direct_latency", "direct_step_latency", "one_shot_fraction", "two_shot_latency", "two_shot_fraction"),
     EAGER: ("call_floor", "staging_fraction"),
     FLOOR: ("base_latency", "link_fraction"),
+    LATENCY: ("base_latency",),
+    HOPS: ("base_latency", "hop_growth", "hop_half_size"),
 }  # fmt: skip
 _MESSAGES = ("peer_fraction", "message_latency")
 _REDUCTION = ("reduction_latency", "reduction_fraction")
 #: What moves with few rows.
 _FEW: dict[str, tuple[str, ...]] = {
-    RING: _MOVING[FLOOR], SCALE_OUT: _MOVING[FLOOR], DIRECT: ("direct_latency", "two_shot_fraction"),
-    EAGER: _MOVING[EAGER], FLOOR: _MOVING[FLOOR],
+    RING: _MOVING[FLOOR], SCALE_OUT: _MOVING[FLOOR], DIRECT: ("direct_latency", "one_shot_fraction", "two_shot_fraction"),
+    EAGER: _MOVING[EAGER], FLOOR: _MOVING[FLOOR], LATENCY: _MOVING[LATENCY],
+    HOPS: _MOVING[HOPS],
 }  # fmt: skip
 
 
