@@ -72,7 +72,14 @@ def peer_bandwidth(bandwidth: Numeric, ranks: Numeric, tier: NetworkTier) -> Num
     """Bandwidth for messages to all other ranks of a group, which may be limited per peer."""
     if tier.peer_fraction is None:
         return bandwidth
-    return collectives.mesh_bandwidth(bandwidth, bandwidth * tier.peer_fraction / tier.link_fraction, ranks)
+    return collectives.mesh_bandwidth(bandwidth, bandwidth * tier.peer_fraction, ranks)
+
+
+def message_bandwidth(tier: NetworkTier) -> Numeric:
+    """Bandwidth of one message between neighbours in a domain: one link of a torus, the links of a pair."""
+    if tier.topology == "torus":
+        return tier.bandwidth / (2.0 * len(tier.dimensions))
+    return peer_bandwidth(domain_bandwidth(2.0, tier), 2.0, tier)
 
 
 def torus_extents(ranks: Numeric, dimensions: tuple[int, ...]) -> list[Numeric]:

@@ -23,6 +23,7 @@ from perfmodel.engine.domains import (
     SEND,
     domain_bandwidth,
     domain_time,
+    message_bandwidth,
     plain,
 )
 from perfmodel.equations import collective_topologies, collectives, energy
@@ -117,15 +118,16 @@ def _ring_wires(size: Numeric, laps: float, group: Group, tiers: Sequence[Networ
 
 
 def _tree_wires(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> list[Numeric]:
-    """Wires of every tier for two trees over its domains, with chains inside the nodes."""
+    """Wires of every tier for two trees over all nodes, with chains inside the nodes."""
     inner = group.members[0]
+    nodes = group.ranks / inner
     wires = [
         collectives.tier_wire_time(size, 1.0, inner, 1.0, domain_bandwidth(inner, tiers[0]), tiers[0].link_fraction)
     ]
     for level, (tier, joined) in enumerate(zip(tiers[1:], outer_domains(group), strict=True)):
-        bandwidth = _tier_bandwidth(tier, joined)
+        bandwidth, stops = _tier_bandwidth(tier, joined), np.where(joined > 1.0, nodes, 1.0)
         wires.append(
-            collectives.tree_wire_time(size, joined, group.members[level], bandwidth, _tree_fraction(tier, tiers))
+            collectives.tree_wire_time(size, stops, group.members[level], bandwidth, _tree_fraction(tier, tiers))
         )
     return wires
 
@@ -191,7 +193,7 @@ def send_time(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Nume
     if np.all(plain(group.ranks) <= 1.0):
         return 0.0
     first = tiers[0]
-    total = collectives.point_to_point_time(size, first.bandwidth, first.link_fraction, first.base_latency)
+    total = collectives.point_to_point_time(size, message_bandwidth(first), first.link_fraction, first.base_latency)
     for level in range(1, len(tiers)):
         tier = tiers[level]
         time = collectives.point_to_point_time(size, tier.bandwidth, tier.link_fraction, tier.base_latency)

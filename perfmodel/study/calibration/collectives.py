@@ -44,7 +44,7 @@ _BOUNDS: dict[str, tuple[str, float, float]] = {
     "fill_time": ("fill_time", 1e-8, 1e-3),
     "reduction_latency": ("reduction_latency", 1e-6, 1e-3),
     "reduction_fraction": ("reduction_fraction", 0.2, 1.0),
-    "peer_fraction": ("peer_fraction", 0.1, 1.0),
+    "peer_fraction": ("peer_fraction", 0.4, 1.0),
     "message_latency": ("message_latency", 1e-7, 1e-4),
     "hop_latency": ("hop_latency", 1e-7, 1e-3),
     "hop_growth": ("hop_growth", 1e-7, 1e-2),
@@ -156,8 +156,7 @@ def fit_collectives(
     tiers
         Its network with the numbers of the catalogue: what does not move keeps them.
     start
-        The same network with the numbers of the class, where the fit starts; a number that the class does not have
-        starts from ``tiers``. None: all do.
+        The same network with the numbers of the class, where the fit starts; None: it starts from ``tiers``.
     family
         Which numbers move; None: what the rows and the network suggest.
 
@@ -208,7 +207,7 @@ class _Problem:
     ) -> _Problem:
         level = len(tiers) - 1 if any(row.nodes > 1 for row in rows) else 0
         names = moving_numbers(rows, tiers[level], family)
-        parameters = tuple(_parameter(name, tiers[level], start[level]) for name in names)
+        parameters = tuple(_parameter(name, start[level]) for name in names)
         return cls(rows, np.array([row.measured for row in rows]), tuple(tiers), level, parameters, {})
 
     def numbers(self, values: Vector) -> dict[str, float]:
@@ -286,9 +285,9 @@ def with_numbers(tier: NetworkTier, numbers: Mapping[str, float]) -> NetworkTier
     return replace(tier, **own, direct=direct)
 
 
-def _parameter(name: str, tier: NetworkTier, start: NetworkTier) -> Parameter:
+def _parameter(name: str, start: NetworkTier) -> Parameter:
+    """Where a number starts: from the class, or in the middle of its bounds."""
     where, low, high = _BOUNDS[name]
     group, _, leaf = where.rpartition(".")
-    places = (start.direct, tier.direct) if group else (start, tier)
-    first = next(value for place in places if (value := getattr(place, leaf, None)) is not None)
-    return Parameter(name, float(np.clip(first, low, high)), low, high)
+    first = getattr(start.direct if group else start, leaf, None)
+    return Parameter(name, float(np.clip(np.sqrt(low * high) if first is None else first, low, high)), low, high)
