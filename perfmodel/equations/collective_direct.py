@@ -210,36 +210,6 @@ def eager_collective_time(
     return only_where(graph_time > 0.0, time)
 
 
-@equation(reference=f"{_STUDY}; occupancy of k balls in n boxes")
-def expected_destinations(ranks: Count, experts_per_token: Count) -> Count:
-    r"""Ranks that a token is sent to on average, when its experts lie on random ranks.
-
-    .. math:: R = n \left(1 - \left(1 - \frac1n\right)^k\right)
-
-    Parameters
-    ----------
-    ranks
-        Ranks that hold experts :math:`n` [1].
-    experts_per_token
-        Experts per token :math:`k` [1].
-
-    Returns
-    -------
-    Count
-        Distinct ranks [1], at most the smaller of both.
-
-    Notes
-    -----
-    A token is sent once to a rank that holds several of its experts. Independent draws with replacement.
-
-    Examples
-    --------
-    >>> float(expected_destinations(1.0, 8.0)), round(float(expected_destinations(8.0, 8.0)), 2)
-    (1.0, 5.25)
-    """
-    return ranks * (1.0 - (1.0 - inverse_count(ranks)) ** experts_per_token)
-
-
 @equation(reference=_DEEP_EP)
 def low_latency_dispatch_time(
     volume: Bytes, domains: Count, bandwidth: Bandwidth, port_bandwidth: Bandwidth, link_fraction: Ratio,
@@ -310,7 +280,7 @@ def high_throughput_dispatch_time(
     ranks
         Ranks of the group :math:`n` [1].
     destinations
-        Ranks that a token goes to :math:`R` [1], see :func:`expected_destinations`.
+        Ranks that a token goes to :math:`R` [1], see ``experts.distinct_domains``.
     units
         Processors that the kernel may use :math:`u` [1].
     unit_rate

@@ -39,7 +39,6 @@ CHOICES: Mapping[str, tuple[float, ...]] = {
     "extent": (1.0, 2.0, 4.0, 16.0),
     "groups": (1.0, 2.0, 12.0, 74.0),
     "links_per_pair": (1.0, 4.0),
-    "experts_per_token": (1.0, 2.0, 8.0),
     "stages": (1.0, 2.0, 4.0, 8.0),
     "position": (0.0, 1.0),
     "virtual_stages": (1.0, 2.0, 4.0),
