@@ -79,7 +79,7 @@ class Fit:
     library: str
     made: Calibration
     residuals: tuple[Residuals, Residuals]
-    errors: tuple[str, str, str]
+    errors: list[str]
 
 
 def read_folder(folder: Path, catalogue: Catalogue) -> Iterator[Measured]:
@@ -164,7 +164,7 @@ def fit_cluster(cluster: str, rows: Mapping[str, Sequence[Measured]], networks: 
         every = np.concatenate([_ratios(part, tiers) for part in (*parts[:2], other)])
         large = np.array([row.size >= LARGE for part in (*parts[:2], other) for row in part])
         residuals = (Residuals.of(every[large]), Residuals.of(every[~large]))
-        yield Fit(cluster, library, made, residuals, tuple(_errors(part, tiers) for part in parts))
+        yield Fit(cluster, library, made, residuals, [_errors(part, tiers) for part in parts])
 
 
 def _with(
@@ -191,7 +191,9 @@ def _errors(rows: Sequence[CollectiveRow], tiers: Sequence[NetworkTier]) -> str:
         return "-"
     ratio, large = _ratios(rows, tiers), np.array([row.size >= LARGE for row in rows])
     parts = (Residuals.of(ratio[large]), Residuals.of(ratio[~large]))
-    return " / ".join("-" if one.median_error is None else f"{100 * one.median_error:.1f} ({one.rows})" for one in parts)
+    return " / ".join(
+        "-" if one.median_error is None else f"{100 * one.median_error:.1f} ({one.rows})" for one in parts
+    )
 
 
 # -- writing ---------------------------------------------------------------------------------------------

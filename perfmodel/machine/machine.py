@@ -57,6 +57,10 @@ class ElementwiseParameters:
 OfForm: TypeAlias = Any
 
 
+#: A number that one closed form of a tier needs (scale-up or scale-out) and that is None in a tier of the other.
+OfForm: TypeAlias = Any
+
+
 @dataclass(frozen=True)
 class DirectParameters:
     """All-reduce kernels of an engine beside its library (equations.collective_direct)."""
@@ -67,9 +71,9 @@ class DirectParameters:
     two_shot_latency: Numeric
     two_shot_fraction: Numeric
     limit: Numeric  # B, largest buffer of these kernels
-    call_floor: Numeric | None = None  # s, host time of a call; None inside a graph
-    staging_fraction: Numeric | None = None  # of the memory bandwidth, for the copy of a call outside of a graph
-    memory_bandwidth: Numeric | None = None  # B/s
+    call_floor: OfForm = None  # s, host time of a call; None inside a graph, as the two below
+    staging_fraction: OfForm = None  # of the memory bandwidth, for the copy of the buffer
+    memory_bandwidth: OfForm = None  # B/s
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class NetworkTier:
     shared_bandwidth: Numeric | None = None  # scale-up only
     switch_devices: float = 1.0  # that do not need the shared bandwidth between them
     rings: tuple[float, ...] = ()
-    link_bandwidth: Numeric | None = None  # B/s, one link of the graph
+    link_bandwidth: OfForm = None  # B/s, one link of the graph
     direct: DirectParameters | None = None  # scale-up only
 
 

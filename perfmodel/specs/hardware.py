@@ -177,7 +177,9 @@ class InterconnectSpec(FileSpec):
                     "library": name, "base": entry.based_on,
                     "known": ", ".join(self.libraries) + nearest(entry.based_on, self.libraries),
                 }  # fmt: skip
-                raise PydanticCustomError("library", "{library}: based_on: no entry {base}; libraries: {known}", context)
+                raise PydanticCustomError(
+                    "library", "{library}: based_on: no entry {base}; libraries: {known}", context
+                )
         return self
 
 

@@ -212,7 +212,11 @@ def test_faster_links_never_slow_a_collective_down(operation: str, field: str, s
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_columns_equal_rows_on_every_shape(operation: str) -> None:
     ranks = np.array([2.0, 3.0, 5.0, 8.0])
-    for shape in ({}, {"topology": "torus", "dimensions": (4, 2)}, {"rings": ring_counts(CUBE_MESH, 8), "link_bandwidth": 25e9}):  # noqa: E501
+    for shape in (
+        {},
+        {"topology": "torus", "dimensions": (4, 2)},
+        {"rings": ring_counts(CUBE_MESH, 8), "link_bandwidth": 25e9},
+    ):
         tier = node(**shape)
         column = collective_time(operation, 1e7, Group(ranks, (ranks,)), (tier,))
         np.testing.assert_allclose(column, [inside(operation, 1e7, float(one), tier) for one in ranks], rtol=1e-12)

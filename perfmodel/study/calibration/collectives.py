@@ -76,7 +76,8 @@ _MESSAGES = ("peer_fraction", "message_latency")
 _REDUCTION = ("reduction_latency", "reduction_fraction")
 #: What moves with few rows.
 _FEW: dict[str, tuple[str, ...]] = {
-    RING: _MOVING[FLOOR], SCALE_OUT: _MOVING[FLOOR], DIRECT: ("direct_latency", "one_shot_fraction", "two_shot_fraction"),
+    RING: _MOVING[FLOOR], SCALE_OUT: _MOVING[FLOOR],
+    DIRECT: ("direct_latency", "one_shot_fraction", "two_shot_fraction"),
     EAGER: _MOVING[EAGER], FLOOR: _MOVING[FLOOR], LATENCY: _MOVING[LATENCY],
     HOPS: _MOVING[HOPS],
 }  # fmt: skip
