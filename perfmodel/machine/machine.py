@@ -57,10 +57,6 @@ class ElementwiseParameters:
 OfForm: TypeAlias = Any
 
 
-#: A number that one closed form of a tier needs (scale-up or scale-out) and that is None in a tier of the other.
-OfForm: TypeAlias = Any
-
-
 @dataclass(frozen=True)
 class DirectParameters:
     """All-reduce kernels of an engine beside its library (equations.collective_direct)."""

@@ -315,7 +315,8 @@ def _leaves(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def test_every_number_of_the_machine_has_a_source(build: Build) -> None:
     machine = build()
     plain = {"devices", "devices_per_node", "tiers.node.devices", "tiers.fabric.devices", "reliability.spare_fraction",
-             "tiers.node.in_network_reduction", "tiers.fabric.in_network_reduction"}  # fmt: skip
+             "tiers.node.in_network_reduction", "tiers.fabric.in_network_reduction", "tiers.node.switch_devices",
+             "tiers.fabric.switch_devices"}  # fmt: skip
     numbers = {
         path: value
         for path, value in _leaves(machine)
