@@ -1,8 +1,8 @@
 """Collectives of one group on the tiers of the network.
 
 A group is placed by rank order: ``members[j]`` of its ranks share one domain of tier ``j``. A group may
-straddle tiers: inside tier 0 it talks over the scale-up links, and above it every member uses its own
-share of the outer links, as hierarchical rings do.
+straddle tiers: inside tier 0 it talks over the scale-up links (``engine.domains``), and above it one ring per
+member of a node passes all ranks, so that every member uses its own share of the outer links.
 """
 
 from __future__ import annotations
@@ -13,17 +13,30 @@ from functools import reduce
 
 import numpy as np
 
-from perfmodel.equations import collectives, energy
+from perfmodel.engine.domains import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    IN_NETWORK_MINIMUM_RANKS,
+    LAPS,
+    REDUCE_SCATTER,
+    SEND,
+    domain_bandwidth,
+    domain_time,
+    message_bandwidth,
+    plain,
+)
+from perfmodel.equations import collective_topologies, collectives, energy
 from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
 
-ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SEND = "all-reduce", "all-gather", "reduce-scatter", "send"
-ALL_TO_ALL = "all-to-all"
-#: Libraries reduce in the switches from this many ranks on: measured all-reduces of 2 and 4 ranks follow the
-#: ring (NVIDIA NCCL with NVLS; perfmodel collective study).
-IN_NETWORK_MINIMUM_RANKS = 8.0
-#: Passes of the full buffer around a ring.
-_LAPS = {ALL_REDUCE: 2.0, ALL_GATHER: 1.0, REDUCE_SCATTER: 1.0, ALL_TO_ALL: 1.0}
+__all__ = [
+    "ALL_GATHER", "ALL_REDUCE", "ALL_TO_ALL", "IN_NETWORK_MINIMUM_RANKS", "REDUCE_SCATTER", "SEND", "Group",
+    "collective_time", "link_energy", "outer_domains", "plain", "send_energy", "send_time", "spanned_tiers",
+]  # fmt: skip
+
+#: Extra global hops of a packet that a dragonfly sends over a third group.
+_DETOUR = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,9 @@ class Group:
     members: tuple[Numeric, ...]
 
 
-def collective_time(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
+def collective_time(
+    operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier], reducible: Numeric = 1.0
+) -> Numeric:
     """Time of one collective.
 
     Parameters
@@ -42,130 +57,118 @@ def collective_time(operation: str, size: Numeric, group: Group, tiers: Sequence
     operation
         ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
     size
-        Bytes of the full buffer; of an all-to-all: of what one rank sends, its own block included.
+        Bytes of the full buffer; of an all-to-all: what one rank sends, its own block included.
     group, tiers
         Where the ranks are, and the network, innermost tier first.
+    reducible
+        1 when switches can sum the data type (floating point), 0 when not (integers).
     """
     ranks, together = plain(group.ranks), plain(group.members[0]) >= plain(group.ranks)
     if np.all(ranks <= 1.0):
         return 0.0
     if len(tiers) == 1 or np.all(together):
-        return _inside(operation, size, group.ranks, tiers[0])
+        return domain_time(operation, size, group.ranks, tiers[0], reducible)
     # The part inside a domain is no faster than the same collective of the domain alone.
-    outer = np.maximum(_across(operation, size, group, tiers), _inside(operation, size, group.members[0], tiers[0]))
+    inner = domain_time(operation, _inner_size(operation, size, group), group.members[0], tiers[0], reducible)
+    outer = np.maximum(_across(operation, size, group, tiers), inner)
     if not np.any(together):
         return outer
-    return np.where(group.members[0] >= group.ranks, _inside(operation, size, group.ranks, tiers[0]), outer)
+    inside = domain_time(operation, size, group.ranks, tiers[0], reducible)
+    return np.where(group.members[0] >= group.ranks, inside, outer)
 
 
-def plain(value: Numeric) -> np.ndarray:
-    """The numbers behind a possibly traced operand, for structural choices only."""
-    return np.asarray(getattr(value, "value", value))
-
-
-def _inside(operation: str, size: Numeric, ranks: Numeric, tier: NetworkTier) -> Numeric:
-    """All ranks in one domain of the innermost tier."""
-    if tier.kind != "scale-up":
-        return _flat_ring(operation, size, ranks, tier)
-    bandwidth = tier.bandwidth
-    if tier.pair_bandwidth is not None:
-        bandwidth = collectives.mesh_bandwidth(bandwidth, tier.pair_bandwidth, ranks)
-    if operation == ALL_REDUCE:
-        wire, steps = collectives.all_reduce_wire(size, ranks), collectives.all_reduce_steps(ranks)
-        copy = collectives.all_reduce_copy(size, ranks)
-    elif operation == ALL_TO_ALL:
-        wire, steps = collectives.all_to_all_wire(size, ranks), collectives.all_to_all_steps(ranks)
-        copy = collectives.all_gather_copy(size, ranks)
-    else:
-        wire, steps = collectives.all_gather_wire(size, ranks), collectives.all_gather_steps(ranks)
-        copy = collectives.all_gather_copy(size, ranks)
-    ring = collectives.switched_ring_time(
-        wire,
-        copy,
-        steps,
-        bandwidth,
-        tier.link_fraction,
-        tier.copy_fraction,
-        tier.fill_time,
-        tier.base_latency,
-        tier.step_latency,
-    )
-    if operation != ALL_REDUCE or not tier.in_network_reduction:
-        return ring
-    in_network = collectives.in_network_all_reduce_time(
-        size, ranks, bandwidth, tier.reduction_latency, tier.reduction_fraction
-    )
-    available = np.where(ranks >= IN_NETWORK_MINIMUM_RANKS, tier.in_network_reduction, 0.0)
-    return collectives.switched_all_reduce_time(ring, in_network, available)
-
-
-def _flat_ring(operation: str, size: Numeric, ranks: Numeric, tier: NetworkTier) -> Numeric:
-    laps = _LAPS[operation]
-    wire = collectives.tier_wire_time(size, laps, ranks, 1.0, tier.bandwidth, tier.link_fraction)
-    latency = collectives.ring_latency(
-        size, ranks, ranks, laps, tier.hop_latency, tier.hop_growth, tier.hop_half_size, tier.step_latency
-    )
-    return np.where(ranks > 1.0, collectives.transfer_time(tier.base_latency, latency, wire), 0.0)
+def _inner_size(operation: str, size: Numeric, group: Group) -> Numeric:
+    """The buffer that stays in the innermost domain: all of it, or the blocks of an all-to-all for its members."""
+    return size * group.members[0] / group.ranks if operation == ALL_TO_ALL else size
 
 
 def _across(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
-    """Ranks in several domains: ring (and tree for all-reduce) over all links that the group owns."""
+    """Ranks in several domains: ring (and tree for all-reduce), or pairwise exchange, over the links of the group."""
+    outer, count = tiers[1], group.ranks / group.members[0]
     if operation == ALL_TO_ALL:
-        return _exchange_across(size, group, tiers)
-    laps, outer = _LAPS[operation], tiers[1]
-    inner_members, domains = group.members[0], outer_domains(group)
-    inside = collectives.tier_wire_time(size, laps, inner_members, 1.0, tiers[0].bandwidth, tiers[0].link_fraction)
-    wires = [
-        collectives.tier_wire_time(size, laps, joined, group.members[level], tier.bandwidth, tier.link_fraction)
-        for level, (tier, joined) in enumerate(zip(tiers[1:], domains, strict=True))
-    ]
-    wire = reduce(np.maximum, wires, inside)
-    count = group.ranks / inner_members
+        return _exchange(size, group, tiers)
+    laps = LAPS[operation]
+    wire = reduce(np.maximum, _ring_wires(size, laps, group, tiers))
     latency = collectives.ring_latency(
         size, group.ranks, count, laps, outer.hop_latency, outer.hop_growth, outer.hop_half_size, tiers[0].step_latency
     )
     ring = collectives.transfer_time(outer.base_latency, latency, wire)
     if operation != ALL_REDUCE:
         return np.where(group.ranks > 1.0, ring, 0.0)
-    tree_wire = collectives.tree_wire_time(size, count, inner_members, outer.bandwidth, outer.tree_fraction)
+    tree_wire = reduce(np.maximum, _tree_wires(size, group, tiers))
     tree_latency = collectives.tree_latency(
-        size, count, inner_members, outer.tree_hop_latency, outer.hop_growth, outer.hop_half_size, tiers[0].step_latency
-    )
-    tree = collectives.transfer_time(outer.base_latency, tree_latency, np.maximum(tree_wire, wire / laps))
+        size, count, group.members[0], outer.tree_hop_latency, outer.hop_growth, outer.hop_half_size,
+        tiers[0].step_latency,
+    )  # fmt: skip
+    tree = collectives.transfer_time(outer.base_latency, tree_latency, tree_wire)
     return np.where(group.ranks > 1.0, collectives.multi_node_all_reduce_time(ring, tree), 0.0)
 
 
-def _exchange_across(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
-    """All-to-all over several domains: every rank sends through its own ports what leaves the domain of a tier."""
-    outer, inner_members = tiers[1], group.members[0]
-    wire = _exchange_inside(size, group) / (tiers[0].bandwidth * tiers[0].link_fraction)
-    for members, tier in zip(group.members[:-1], tiers[1:], strict=True):
-        leaving = collectives.all_to_all_wire(size, group.ranks / members)
-        wire = np.maximum(wire, leaving / (tier.bandwidth * tier.link_fraction))
+def _ring_wires(size: Numeric, laps: float, group: Group, tiers: Sequence[NetworkTier]) -> list[Numeric]:
+    """Wires of every tier: one flat ring per member of a node passes all ranks and leaves each domain once per lap."""
+    inner = group.members[0]
+    wires = [
+        collectives.tier_wire_time(size, laps, inner, 1.0, domain_bandwidth(inner, tiers[0]), tiers[0].link_fraction)
+    ]
+    for level, (tier, joined) in enumerate(zip(tiers[1:], outer_domains(group), strict=True)):
+        stops = np.where(joined > 1.0, group.ranks, 1.0)
+        bandwidth = _tier_bandwidth(tier, joined)
+        wires.append(collectives.tier_wire_time(size, laps, stops, group.members[level], bandwidth, tier.link_fraction))
+    return wires
+
+
+def _tree_wires(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> list[Numeric]:
+    """Wires of every tier for two trees over all nodes, with chains inside the nodes."""
+    inner = group.members[0]
+    nodes = group.ranks / inner
+    wires = [
+        collectives.tier_wire_time(size, 1.0, inner, 1.0, domain_bandwidth(inner, tiers[0]), tiers[0].link_fraction)
+    ]
+    for level, (tier, joined) in enumerate(zip(tiers[1:], outer_domains(group), strict=True)):
+        bandwidth, stops = _tier_bandwidth(tier, joined), np.where(joined > 1.0, nodes, 1.0)
+        wires.append(
+            collectives.tree_wire_time(size, stops, group.members[level], bandwidth, _tree_fraction(tier, tiers))
+        )
+    return wires
+
+
+def _tree_fraction(tier: NetworkTier, tiers: Sequence[NetworkTier]) -> Numeric:
+    return tiers[1].tree_fraction if tier.tree_fraction is None else tier.tree_fraction
+
+
+def _tier_bandwidth(tier: NetworkTier, joined: Numeric) -> Numeric:
+    """Bandwidth of a rank on a tier above the innermost for rings and trees over ``joined`` domains."""
+    if tier.topology != "dragonfly":
+        return tier.bandwidth
+    return collective_topologies.dragonfly_ring_bandwidth(tier.bandwidth, joined, _DETOUR)
+
+
+def _exchange(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
+    """All-to-all across domains: every rank sends to all others at once."""
+    outer = tiers[1]
+    wires = [
+        collective_topologies.tier_all_to_all_time(
+            size, group.ranks, group.members[level], tier.bandwidth, tier.link_fraction
+        )
+        for level, tier in enumerate(tiers[1:])
+    ]
     hop = collectives.hop_time(size / group.ranks, outer.hop_latency, outer.hop_growth, outer.hop_half_size)
-    steps = collectives.all_to_all_steps(group.ranks / inner_members)
-    time = collectives.transfer_time(outer.base_latency, hop * steps, wire)
-    return np.where(group.ranks > 1.0, time, 0.0)
-
-
-def _exchange_inside(size: Numeric, group: Group) -> Numeric:
-    """Bytes of an all-to-all that a rank sends to the other ranks of its innermost domain."""
-    inside = group.members[0]
-    return collectives.all_to_all_wire(size * inside / group.ranks, inside)
+    latency = collectives.all_to_all_steps(group.ranks / group.members[0]) * hop
+    latency = latency + collectives.all_to_all_steps(group.members[0]) * tiers[0].step_latency
+    exchange = collectives.transfer_time(outer.base_latency, latency, reduce(np.maximum, wires))
+    return np.where(group.ranks > 1.0, exchange, 0.0)
 
 
 def link_energy(operation: str, size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
     """Energy of one collective on the links of one rank [J]: what it sends inside its domain, and beyond."""
-    if operation == ALL_TO_ALL:
-        joules = energy.movement_energy(_exchange_inside(size, group), tiers[0].energy_per_byte)
-        leaving = collectives.all_to_all_wire(size, group.ranks / group.members[0])
-        return joules + (energy.movement_energy(leaving, tiers[1].energy_per_byte) if len(tiers) > 1 else 0.0)
-    inside = collectives.all_gather_wire(size, group.members[0])
-    joules = energy.movement_energy(_LAPS[operation] * inside, tiers[0].energy_per_byte)
+    stays = _inner_size(operation, size, group)
+    inside = collectives.all_gather_wire(stays, group.members[0])
+    joules = energy.movement_energy(LAPS[operation] * inside, tiers[0].energy_per_byte)
     if len(tiers) == 1:
         return joules
-    beyond = collectives.all_gather_wire(size, group.ranks / group.members[0]) / group.members[0]
-    return joules + energy.movement_energy(_LAPS[operation] * beyond, tiers[1].energy_per_byte)
+    beyond = collectives.all_gather_wire(size, group.ranks / group.members[0])
+    beyond = beyond if operation == ALL_TO_ALL else beyond / group.members[0]
+    return joules + energy.movement_energy(LAPS[operation] * beyond, tiers[1].energy_per_byte)
 
 
 def send_energy(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Numeric:
@@ -190,7 +193,7 @@ def send_time(size: Numeric, group: Group, tiers: Sequence[NetworkTier]) -> Nume
     if np.all(plain(group.ranks) <= 1.0):
         return 0.0
     first = tiers[0]
-    total = collectives.point_to_point_time(size, first.bandwidth, first.link_fraction, first.base_latency)
+    total = collectives.point_to_point_time(size, message_bandwidth(first), first.link_fraction, first.base_latency)
     for level in range(1, len(tiers)):
         tier = tiers[level]
         time = collectives.point_to_point_time(size, tier.bandwidth, tier.link_fraction, tier.base_latency)

@@ -6,7 +6,9 @@ registered in :data:`perfmodel.units.EQUATIONS`. Importing this package register
 
 from perfmodel.equations import (
     attention,
+    collective_direct,
     collective_routes,
+    collective_topologies,
     collective_volumes,
     collectives,
     elementwise,
@@ -30,7 +32,9 @@ from perfmodel.equations import (
 
 __all__ = [
     "attention",
+    "collective_direct",
     "collective_routes",
+    "collective_topologies",
     "collective_volumes",
     "collectives",
     "elementwise",

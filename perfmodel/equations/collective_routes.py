@@ -11,6 +11,7 @@ from perfmodel.equations._guards import inverse_count, larger_and_ratio, only_wh
 from perfmodel.equations.collective_volumes import MPICH, RING, STUDY
 from perfmodel.units import Bandwidth, Bytes, Count, Ratio, Seconds, equation
 
+TWO_TREE = "Sanders, Speck and Traeff 2009, doi:10.1016/j.parco.2009.09.001 (two trees)"
 HOCKNEY = "Hockney 1994, doi:10.1016/S0167-8191(06)80021-9"
 
 #: Chunks into which a tree all-reduce cuts its buffer.
@@ -32,9 +33,9 @@ def tier_wire_time(
     laps
         Laps of the ring :math:`\ell` [1]: 2 for all-reduce, 1 for all-gather and reduce-scatter.
     domains
-        Domains :math:`N` joined at this tier [1].
+        Stops of the ring :math:`N` [1]: all ranks of a flat ring, or the domains that a hierarchical ring joins.
     members
-        Ranks of the group inside one of these domains :math:`g` [1]; their ports share the load.
+        Ranks of the group inside one domain :math:`g` [1]; their ports share the load.
     bandwidth
         Bandwidth per rank and direction at this tier :math:`B` [B/s].
     link_fraction
@@ -57,11 +58,11 @@ def tier_wire_time(
     return laps * (1.0 - inverse_count(domains)) * size / (members * bandwidth * link_fraction)
 
 
-@equation(reference=f"{STUDY}; {MPICH} (tree)")
+@equation(reference=f"{STUDY}; {TWO_TREE}")
 def tree_wire_time(size: Bytes, domains: Count, members: Count, bandwidth: Bandwidth, tree_fraction: Ratio) -> Seconds:
     r"""Time on the wires between nodes of a tree all-reduce.
 
-    .. math:: X = \frac{2 S}{g\, \eta_t B} \; [N > 1]
+    .. math:: X = 2\, \frac{N - 1}{N} \frac{S}{g\, \eta_t B}
 
     Parameters
     ----------
@@ -83,14 +84,15 @@ def tree_wire_time(size: Bytes, domains: Count, members: Count, bandwidth: Bandw
 
     Notes
     -----
-    The buffer goes up the tree and comes down again.
+    Two trees carry half of the buffer each, and a node that is a leaf in one of them is an inner node of the other:
+    with two nodes every port carries the buffer once, with many nodes twice.
 
     Examples
     --------
     >>> float(tree_wire_time(8.0, 4.0, 2.0, 1.0, 0.5))
-    16.0
+    12.0
     """
-    return only_where(domains > 1.0, 2.0 * size / (members * bandwidth * tree_fraction))
+    return 2.0 * (1.0 - inverse_count(domains)) * size / (members * bandwidth * tree_fraction)
 
 
 @equation(reference=STUDY)

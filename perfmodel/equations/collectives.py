@@ -50,6 +50,7 @@ __all__ = [
     "point_to_point_time",
     "ring_latency",
     "switched_all_reduce_time",
+    "switched_exchange_time",
     "switched_ring_time",
     "tier_wire_time",
     "transfer_time",
@@ -109,6 +110,36 @@ def switched_ring_time(
     transfer = wire / (bandwidth * link_fraction) + copy / (bandwidth * copy_fraction)
     time = base_latency + step_latency * steps + transfer + 2.0 * np.sqrt(fill_time * transfer)
     return only_where(wire > 0.0, time)
+
+
+@equation(reference=f"{STUDY}; {HOCKNEY}")
+def switched_exchange_time(ring_time: Seconds, message_latency: Seconds) -> Seconds:
+    r"""Time of an all-to-all inside one switched domain, as messages between pairs.
+
+    .. math:: T = T_r + m
+
+    Parameters
+    ----------
+    ring_time
+        Time of the same bytes and steps as a pipelined collective, :func:`switched_ring_time` :math:`T_r` [s].
+    message_latency
+        What setting up messages to all peers takes longer :math:`m` [s].
+
+    Returns
+    -------
+    Seconds
+        Time [s]; zero when nothing is sent.
+
+    Notes
+    -----
+    A ring talks to two neighbours, an exchange to all.
+
+    Examples
+    --------
+    >>> float(switched_exchange_time(3.0, 2.0)), float(switched_exchange_time(0.0, 2.0))
+    (5.0, 0.0)
+    """
+    return only_where(ring_time > 0.0, ring_time + message_latency)
 
 
 @equation(reference=f"{STUDY}; Graham et al. 2016, doi:10.1109/COMHPC.2016.006 (in-network reduction)")

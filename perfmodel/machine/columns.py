@@ -75,7 +75,7 @@ def _fill(group: Any, prefix: str, provenance: Mapping[str, Sourced]) -> Any:
             continue
         if isinstance(value, Mapping):
             changes[item.name] = {key: _fill_one(one, f"{path}.{key}", provenance) for key, one in value.items()}
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
             changes[item.name] = tuple(_fill(one, f"{path}.{one.name}.", provenance) for one in value)
         else:
             changes[item.name] = _fill_one(value, path, provenance)

@@ -58,11 +58,28 @@ OfForm: TypeAlias = Any
 
 
 @dataclass(frozen=True)
+class DirectParameters:
+    """All-reduce kernels of an engine beside its library (equations.collective_direct)."""
+
+    latency: Numeric
+    step_latency: Numeric
+    one_shot_fraction: Numeric
+    two_shot_latency: Numeric
+    two_shot_fraction: Numeric
+    limit: Numeric  # B, largest buffer of these kernels
+    call_floor: OfForm = None  # s, host time of a call; None inside a graph, as the two below
+    staging_fraction: OfForm = None  # of the memory bandwidth, for the copy of the buffer
+    memory_bandwidth: OfForm = None  # B/s
+
+
+@dataclass(frozen=True)
 class NetworkTier:
     """One level of the network: domains of ``devices`` devices (equations.collectives).
 
     Tier 0 is the innermost. ``bandwidth`` is per device and direction, after oversubscription.
-    ``pair_bandwidth`` is what two devices can use between them where links join pairs (None = all of it).
+    ``pair_bandwidth`` is what two devices can use between them where links join pairs (None = all of it);
+    ``shared_bandwidth`` what the host of a domain carries for all its devices (None = no such limit);
+    ``rings[n]`` the directed rings that the graph of links holds for the first n devices (empty = no graph).
     """
 
     name: str
@@ -82,8 +99,17 @@ class NetworkTier:
     in_network_reduction: float  # 0 or 1, all-reduce only
     reduction_latency: OfForm
     reduction_fraction: OfForm
+    peer_fraction: OfForm  # of the bandwidth, that messages to one peer reach; None: all of it
+    message_latency: OfForm  # s, extra latency of messages to all peers; None: no such extra
     energy_per_byte: Numeric
     pair_bandwidth: Numeric | None = None  # scale-up only
+    topology: str = "switch"  # or "torus", "dragonfly"
+    dimensions: tuple[int, ...] = ()  # of a torus
+    shared_bandwidth: Numeric | None = None  # scale-up only
+    switch_devices: float = 1.0  # that do not need the shared bandwidth between them
+    rings: tuple[float, ...] = ()
+    link_bandwidth: OfForm = None  # B/s, one link of the graph
+    direct: DirectParameters | None = None  # scale-up only
 
 
 @dataclass(frozen=True)

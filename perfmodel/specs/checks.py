@@ -13,6 +13,7 @@ from perfmodel.specs.numerics import NumericsSpec
 from perfmodel.specs.problems import Problem, raise_problems
 from perfmodel.specs.references import target_of
 from perfmodel.specs.resolve import load_scenario
+from perfmodel.specs.software import SoftwareSpec
 from perfmodel.specs.yaml_reader import Document, KeyPath, display, read_file
 
 #: References in a file, by its kind: (path, kind of what is referred to). Tiers of a cluster are added.
@@ -75,10 +76,25 @@ def _check_file(catalogue: Catalogue, path: Path) -> None:
     merged = catalogue.document(kind, path)
     if isinstance(spec, NumericsSpec):
         raise_problems(format_problems(spec, catalogue.load("formats", "formats"), merged))
+    if isinstance(spec, SoftwareSpec):
+        raise_problems(_library_problems(spec, catalogue, merged))
     for at, other in _references(kind, merged):
         target = target_of(catalogue, other, merged, at)
         if target.path is not None:
             catalogue.load_file(other, target.path)
+
+
+def _library_problems(stack: SoftwareSpec, catalogue: Catalogue, document: Document) -> list[Problem]:
+    """A collective library of a stack that no interconnect has numbers for."""
+    if not stack.collectives:
+        return []
+    links = (catalogue.load_file("interconnect", entry.path) for entry in catalogue.entries("interconnect"))
+    known = sorted({name for link in links for name in getattr(link, "libraries", {})})
+    if stack.collectives in known:
+        return []
+    hint = nearest(stack.collectives, known)
+    what = f"no interconnect has numbers of the library {stack.collectives!r}; there are {', '.join(known)}{hint}"
+    return [Problem(document.place(("collectives",)), "collectives", what)]
 
 
 def _references(kind: str, document: Document) -> list[tuple[KeyPath, str]]:

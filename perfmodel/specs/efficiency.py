@@ -106,6 +106,19 @@ class EnergySpec(SpecModel):
     memory: EnergyPerByteField | None = None
 
 
+class ResidualSpec(SpecModel):
+    """Measured over predicted time of the rows behind a set of numbers: ends of the 80 % interval.
+
+    ``large`` buffers hold at least 1 MiB.
+    """
+
+    provenance: Provenance | None = None
+    large_p10: PositiveRatioField
+    large_p90: PositiveRatioField
+    small_p10: PositiveRatioField
+    small_p90: PositiveRatioField
+
+
 class InterconnectEfficiency(SpecModel):
     """Numbers of ``equations.collectives``: the first block is common, then scale-up, then scale-out."""
 
@@ -118,12 +131,63 @@ class InterconnectEfficiency(SpecModel):
     fill_time: TimeField | None = None
     reduction_latency: TimeField | None = None
     reduction_fraction: PositiveRatioField | None = None
+    # scale-up, messages between pairs (all-to-all, send); absent: like a ring
+    peer_fraction: PositiveRatioField | None = None
+    message_latency: TimeField | None = None
     # scale-out
     hop_latency: TimeField | None = None
     hop_growth: TimeField | None = None
     hop_half_size: BytesField | None = None
     tree_fraction: PositiveRatioField | None = None
     tree_hop_latency: TimeField | None = None
+    # how far measurements lie from predictions with these numbers
+    residuals: ResidualSpec | None = None
+
+
+class LibraryEfficiency(InterconnectEfficiency):
+    """What another library than the usual one does on the same links; numbers left out are those of the link.
+
+    The numbers of ``equations.collective_direct``: all-reduce kernels of an engine for buffers up to ``direct_limit``,
+    and calls outside of a captured graph. ``based_on`` names another library of the link whose numbers stand in first.
+    """
+
+    based_on: str = ""
+    note: str = ""
+    direct_latency: TimeField | None = None
+    direct_step_latency: TimeField | None = None
+    one_shot_fraction: PositiveRatioField | None = None
+    two_shot_latency: TimeField | None = None
+    two_shot_fraction: PositiveRatioField | None = None
+    direct_limit: BytesField | None = None
+    call_floor: TimeField | None = None
+    staging_fraction: PositiveRatioField | None = None
+
+
+def library_chain(name: str, *shelves: Mapping[str, LibraryEfficiency]) -> tuple[LibraryEfficiency, ...]:
+    """The entries of a library and of those that it is based on, nearest first; none for a library without entry.
+
+    Parameters
+    ----------
+    name
+        The library; empty for the usual one of a link.
+    shelves
+        Where entries stand, nearest first: those of a link, then those of a class.
+
+    Raises
+    ------
+    PydanticCustomError
+        A library is based on itself.
+    """
+    names: list[str] = []
+    chain: list[LibraryEfficiency] = []
+    while name:
+        if name in names:
+            raise PydanticCustomError("library", "library {library!r} is based on itself", {"library": names[0]})
+        names.append(name)
+        found = [shelf[name] for shelf in shelves if name in shelf]
+        chain += found
+        name = next((entry.based_on for entry in found if entry.based_on), "")
+    return tuple(chain)
 
 
 class ClassCacheSpec(SpecModel):
@@ -165,6 +229,7 @@ class ClassInterconnect(InterconnectEfficiency):
     """Efficiency of a link that states none, and its energy."""
 
     energy: EnergyPerByteField | None = None
+    libraries: Mapping[str, LibraryEfficiency] = Field(default_factory=dict[str, LibraryEfficiency])
 
 
 class EfficiencySpec(FileSpec):

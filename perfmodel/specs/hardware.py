@@ -8,18 +8,22 @@ is unknown, never zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from perfmodel.errors import nearest
 from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.efficiency import (
     EfficiencySpec,
     EnergySpec,
     InterconnectEfficiency,
     KernelEfficiency,
+    LibraryEfficiency,
     OverheadField,
+    library_chain,
 )
 from perfmodel.specs.quantities import (
     BandwidthField,
@@ -138,6 +142,9 @@ class AcceleratorSpec(FileSpec):
 
 
 InterconnectClass = Literal["scale-up", "scale-out", "host"]
+#: Shape of a tier. ``switch``: all to all, or pairs where a pair bandwidth says so; ``dragonfly``: the tier joins
+#: groups whose links may be detoured.
+Topology = Literal["switch", "torus", "dragonfly"]
 
 
 class InterconnectSpec(FileSpec):
@@ -159,21 +166,66 @@ class InterconnectSpec(FileSpec):
     energy: EnergyPerByteField | None = None
     in_network_reduction: SwitchField = False
     efficiency: InterconnectEfficiency = InterconnectEfficiency()
+    libraries: Mapping[str, LibraryEfficiency] = Field(default_factory=dict[str, LibraryEfficiency])
+
+    @model_validator(mode="after")
+    def _known_libraries(self) -> InterconnectSpec:
+        for name, entry in self.libraries.items():
+            library_chain(name, self.libraries)
+            if entry.based_on and entry.based_on not in self.libraries:
+                context: dict[str, object] = {
+                    "library": name, "base": entry.based_on,
+                    "known": ", ".join(self.libraries) + nearest(entry.based_on, self.libraries),
+                }  # fmt: skip
+                raise PydanticCustomError(
+                    "library", "{library}: based_on: no entry {base}; libraries: {known}", context
+                )
+        return self
 
 
 class TierSpec(SpecModel):
     """One level of a cluster's network: domains of ``devices`` devices joined by an interconnect.
 
-    ``bandwidth`` is per device and direction before ``oversubscription``.
+    ``bandwidth`` is per device and direction before ``oversubscription``. Shapes that are not one switch:
+    ``pair_bandwidth`` (links between pairs), ``dimensions`` of a torus, ``link_graph`` (``[device, device, links]`` of
+    a domain), ``shared_bandwidth`` of a host that carries the traffic of all its devices except between the
+    ``switch_devices`` below one switch, ``dragonfly``.
+    ``base_latency`` is that of a call on this system, where it is known.
     """
 
     provenance: Provenance | None = None
     name: str
     interconnect: str | InterconnectSpec
     devices: CountField
+    topology: Topology = "switch"
+    dimensions: tuple[CountField, ...] = ()
+    link_graph: tuple[tuple[CountField, CountField, CountField], ...] = ()
     bandwidth: BandwidthField | None = None
     pair_bandwidth: BandwidthField | None = None
+    shared_bandwidth: BandwidthField | None = None
+    switch_devices: CountField = 1
     oversubscription: OverheadField | None = None
+    base_latency: TimeField | None = None
+
+    @model_validator(mode="after")
+    def _shape(self) -> TierSpec:
+        volume = prod(self.dimensions)
+        context: dict[str, object] = {
+            "tier": self.name, "devices": self.devices, "volume": volume,
+            "dimensions": " x ".join(map(str, self.dimensions)) or "none",
+        }  # fmt: skip
+        if (self.topology == "torus") != bool(self.dimensions):
+            raise PydanticCustomError(
+                "torus", "tier {tier}: a torus states its dimensions, and nothing else has them", context
+            )
+        if self.dimensions and volume < self.devices:
+            rule = "tier {tier}: a torus of {dimensions} has {volume} devices, but a domain has {devices}"
+            raise PydanticCustomError("torus", rule, context)
+        ends = [end for first, second, _ in self.link_graph for end in (first, second)]
+        if any(end >= self.devices for end in ends) or any(first == second for first, second, _ in self.link_graph):
+            rule = "tier {tier}: link_graph joins two different devices, counted from 0, of the {devices} of a domain"
+            raise PydanticCustomError("link_graph", rule, context)
+        return self
 
 
 class ClusterPowerSpec(SpecModel):

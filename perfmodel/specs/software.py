@@ -107,8 +107,9 @@ class SoftwareSpec(FileSpec):
     on, from the residuals of its own validation; absent: that of the class of the device.
 
     ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
-    behaviour; ``recompute_policies`` maps a name to patterns of operator names (as in a shell);
-    ``recipes`` are the numerics that it can run. ``expert_dispatcher``: ``flat`` sends every copy of a token to
+    behaviour; ``collectives`` names the entry of an interconnect's ``libraries`` that the stack calls (links without
+    such an entry use their usual numbers); ``recompute_policies`` maps a name to patterns of operator names (as in a
+    shell); ``recipes`` are the numerics that it can run. ``expert_dispatcher``: ``flat`` sends every copy of a token to
     its expert in one all-to-all; ``hierarchical`` sends a token once to each network domain and forwards it inside.
     """
 
@@ -118,6 +119,7 @@ class SoftwareSpec(FileSpec):
     attention: AttentionChoice = AttentionChoice()
     defaults: DefaultsSpec = DefaultsSpec()
     expert_dispatcher: Literal["flat", "hierarchical", "node-limited"] = "flat"
+    collectives: str = ""
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()

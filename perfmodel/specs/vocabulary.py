@@ -94,6 +94,29 @@ class DeviceEntry(SpecModel):
     domain: WholeField | None = None
 
 
+class SystemPhrase(Phrase):
+    """A system of a table of collectives: the words of its device, and what is known about it.
+
+    Attributes
+    ----------
+    cluster
+        Of the catalogue: its tiers are the network.
+    unsupported, incomplete
+        Why rows of the system cannot be predicted.
+    """
+
+    cluster: str = ""
+    unsupported: str = ""
+    incomplete: str = ""
+
+
+class LibraryPhrase(Phrase):
+    """A collective library: entry under the ``libraries`` of an interconnect; empty: the usual one of the link."""
+
+    library: str = ""
+    unsupported: str = ""
+
+
 AnyPhrase = TypeVar("AnyPhrase", bound=Phrase)
 
 
@@ -107,6 +130,9 @@ class VocabularySpec(FileSpec):
     sharding: tuple[ShardingPhrase, ...] = ()
     recompute: tuple[RecomputePhrase, ...] = ()
     models: tuple[ModelPhrase, ...] = ()
+    systems: tuple[SystemPhrase, ...] = ()
+    libraries: tuple[LibraryPhrase, ...] = ()
+    operations: Mapping[str, str] = Field(default_factory=dict)
 
 
 def first_match(phrases: tuple[AnyPhrase, ...], text: str, row: Mapping[str, str]) -> AnyPhrase | None:

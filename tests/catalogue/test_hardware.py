@@ -16,6 +16,7 @@ from perfmodel.machine.machine import Machine
 from perfmodel.machine.resolve import resolve
 from perfmodel.provenance import Basis, Sourced
 from perfmodel.specs.catalogue import Catalogue
+from perfmodel.specs.efficiency import library_chain
 from perfmodel.specs.sources import BUILTIN_SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +167,35 @@ def test_at_most_eight_efficiency_numbers_per_family_of_a_stack(name: str) -> No
             assert count <= MAXIMUM_NUMBERS, f"{name} on {accelerator}: {family} has {count}"
         for form, collective in entry.collective.items():
             assert len(list(numbers(collective))) <= MAXIMUM_NUMBERS, f"{name} on {accelerator}: {form}"
+
+
+@pytest.mark.parametrize("name", NAMES["interconnect"])
+def test_at_most_eight_fitted_numbers_per_network_and_library(name: str) -> None:
+    link = load("interconnect", name)
+    for library, entry in {"usual": link.efficiency, **link.libraries}.items():
+        chain = (entry, *library_chain(getattr(entry, "based_on", ""), link.libraries))
+        names = {key for one in chain for key, number in vars(one).items() if isinstance(number, Sourced)}
+        assert len(names) <= MAXIMUM_NUMBERS, f"{name}: {library} has {sorted(names)}"
+
+
+@pytest.mark.parametrize("name", NAMES["interconnect"])
+def test_fitted_numbers_bring_their_residuals(name: str) -> None:
+    # Without the residuals of its class a prediction would have no interval.
+    link = load("interconnect", name)
+    for entry in (link.efficiency, *link.libraries.values()):
+        fitted = any(isinstance(one, Sourced) and one.basis == Basis.MEASURED for one in vars(entry).values())
+        assert not fitted or entry.residuals is not None
+        if entry.residuals is not None:
+            spread = entry.residuals
+            assert spread.large_p10.value <= spread.large_p90.value
+            assert spread.small_p10.value <= spread.small_p90.value
+
+
+@pytest.mark.parametrize("name", NAMES["software"])
+def test_the_library_of_a_stack_is_known_to_some_link(name: str) -> None:
+    library = load("software", name).collectives
+    known = {one for link in NAMES["interconnect"] for one in load("interconnect", link).libraries}
+    assert not library or library in known
 
 
 # -- clusters --------------------------------------------------------------------------------------------

@@ -122,7 +122,9 @@ def test_port_rates_are_bytes_not_bits() -> None:
 
 
 def test_in_network_reduction_only_where_it_was_measured() -> None:
-    assert [name for name in INTERCONNECTS if load("interconnect", name).in_network_reduction] == ["nvlink4"]
+    assert [name for name in INTERCONNECTS if load("interconnect", name).in_network_reduction] == [
+        "nvlink4", "nvlink4-h200",
+    ]  # fmt: skip
 
 
 def test_capacities_are_those_the_driver_reports() -> None:

@@ -32,7 +32,8 @@ dimensions = st.integers(1, 65536).map(float)
 
 FASTER_UNITS = ("B/s", "FLOP/s")
 SLOWER_UNITS = ("s", "FLOP")
-FRACTIONS = {"plateau", "link_fraction", "copy_fraction", "bandwidth_fraction", "reduction_fraction", "tree_fraction"}
+FRACTIONS = {"plateau", "link_fraction", "copy_fraction", "bandwidth_fraction", "reduction_fraction", "tree_fraction",
+             "one_shot_fraction", "two_shot_fraction", "port_fraction", "staging_fraction"}  # fmt: skip
 #: Parameters whose growth may shorten a time, and why.
 NOT_SLOWER = {
     ("exposed_time", "window"),  # more computation hides more
@@ -58,6 +59,8 @@ NOT_SLOWER = {
     ("zb_h1_path_time", "forward"),
     ("zb_h1_path_time", "input_gradient"),
     ("zb_h1_path_time", "weight_gradient"),
+    ("engine_all_reduce_time", "size"),  # beyond its limit an engine calls a library, which may be faster
+    ("engine_all_reduce_time", "size_limit"),
 }
 
 

@@ -7,11 +7,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from perfmodel.errors import SpecError
 from perfmodel.machine.machine import Machine
 from perfmodel.provenance import Basis, Traced
 from perfmodel.specs.efficiency import ELEMENTWISE_KINDS
+from perfmodel.specs.hardware import InterconnectSpec
 from perfmodel.specs.site import CloudPricing, PurchasePricing, ReliabilitySpec, SiteSpec
 from perfmodel.workload.operators import ElementwiseKind
 
@@ -160,6 +162,73 @@ def test_a_stack_overrides_the_collectives(build: Build, made_up: Any) -> None:
     assert fabric.base_latency == pytest.approx(20e-6)
 
 
+KERNELS = {
+    "provenance": MEASURED, "direct_latency": "4 us", "direct_step_latency": "0.2 us", "one_shot_fraction": 0.6,
+    "two_shot_latency": "9 us", "two_shot_fraction": 0.7, "direct_limit": "8 MiB",
+}  # fmt: skip
+
+
+def test_a_library_of_a_link_counts_before_its_usual_numbers(build: Build, made_up: Any) -> None:
+    own = {"provenance": MEASURED, "base_latency": "9 us", "link_fraction": 0.7}
+    libraries = {"engine": {**KERNELS, "link_fraction": 0.6}, "called": {"provenance": MEASURED, "based_on": "engine",
+                 "call_floor": "20 us", "staging_fraction": 0.9}}  # fmt: skip
+    links = made_up.links | {"link": made_up.links["link"] | {"efficiency": own, "libraries": libraries}}
+
+    def node(library: str) -> Any:
+        return build(links=links, software=made_up.change(made_up.software, "collectives", library)).tiers[0]
+
+    usual, engine, called, other = (node(library) for library in ("", "engine", "called", "unknown"))
+    assert (usual.base_latency, usual.link_fraction, usual.direct) == (pytest.approx(9e-6), 0.7, None)
+    assert (engine.base_latency, engine.link_fraction) == (pytest.approx(9e-6), 0.6)
+    assert engine.direct.latency == pytest.approx(4e-6)
+    assert engine.direct.call_floor is None
+    assert (called.direct.call_floor, called.direct.latency) == pytest.approx((20e-6, 4e-6))
+    assert called.direct.memory_bandwidth == 2e12
+    assert other == usual
+
+
+def test_a_class_has_numbers_for_engines_on_links_without(build: Build, made_up: Any) -> None:
+    efficiency = made_up.change(made_up.efficiency, "interconnect/scale-up/libraries", {"engine": KERNELS})
+    software = made_up.change(made_up.software, "collectives", "engine")
+    machine = build(efficiency=efficiency, software=software)
+    assert machine.tiers[0].direct.limit == 8 * 2**20
+    assert machine.provenance["tiers.node.direct.limit"].path.startswith("efficiency_class.")
+
+
+def test_a_latency_of_the_tier_counts_before_that_of_its_link(build: Build, made_up: Any) -> None:
+    tiers = [made_up.cluster["tiers"][0] | {"base_latency": "33 us"}, made_up.cluster["tiers"][1]]
+    node, fabric = build(cluster=made_up.change(made_up.cluster, "tiers", tiers)).tiers
+    assert (node.base_latency, fabric.base_latency) == pytest.approx((33e-6, 20e-6))
+
+
+@pytest.mark.parametrize(
+    ("tier", "message"),
+    [
+        ({"topology": "torus"}, "a torus states its dimensions"),
+        ({"dimensions": [2, 2]}, "a torus states its dimensions"),
+        ({"topology": "torus", "dimensions": [3]}, "a torus of 3 has 3 devices, but a domain has 4"),
+        ({"link_graph": [[0, 4, 1]]}, "counted from 0, of the 4 of a domain"),
+        ({"link_graph": [[1, 1, 1]]}, "joins two different devices"),
+    ],
+)
+def test_an_impossible_shape_says_which_numbers(build: Build, made_up: Any, tier: dict[str, Any], message: str) -> None:
+    tiers = [made_up.cluster["tiers"][0] | tier, made_up.cluster["tiers"][1]]
+    with pytest.raises(ValidationError, match=message):
+        build(cluster=made_up.change(made_up.cluster, "tiers", tiers))
+
+
+@pytest.mark.parametrize(
+    ("libraries", "message"),
+    [
+        ({"a": {"based_on": "b"}}, "based_on: no entry b; libraries: a"),
+        ({"a": {"based_on": "b"}, "b": {"based_on": "a"}}, "is based on itself"),
+    ],
+)
+def test_a_library_is_based_on_one_that_is_there(made_up: Any, libraries: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        InterconnectSpec.model_validate(made_up.links["link"] | {"libraries": libraries})
+
+
 def test_an_unknown_interconnect_names_the_tier(build: Build, made_up: Any) -> None:
     with pytest.raises(SpecError, match=r"tier 'fabric': no interconnect 'cable'"):
         build(links={"link": made_up.links["link"]})
@@ -246,7 +315,8 @@ def _leaves(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def test_every_number_of_the_machine_has_a_source(build: Build) -> None:
     machine = build()
     plain = {"devices", "devices_per_node", "tiers.node.devices", "tiers.fabric.devices", "reliability.spare_fraction",
-             "tiers.node.in_network_reduction", "tiers.fabric.in_network_reduction"}  # fmt: skip
+             "tiers.node.in_network_reduction", "tiers.fabric.in_network_reduction", "tiers.node.switch_devices",
+             "tiers.fabric.switch_devices"}  # fmt: skip
     numbers = {
         path: value
         for path, value in _leaves(machine)

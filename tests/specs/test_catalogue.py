@@ -215,3 +215,13 @@ def test_a_folder_is_checked_file_by_file(world: Path, write: Write) -> None:
     for words in expected:
         assert any(words in line for line in said), words
     assert "cannot be read" in str(Catalogue().check(world / "absent.yaml")[0])
+
+
+def test_a_library_that_no_link_knows_is_found_by_a_check(tmp_path: Path) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_text("kind: software\nname: mine\ncollectives: vlm\n")
+    (error,) = Catalogue().check(path)
+    assert "stack.yaml:3: collectives: no interconnect has numbers of the library 'vlm'" in str(error)
+    assert "did you mean 'vllm'" in str(error)
+    path.write_text("kind: software\nname: mine\ncollectives: vllm\n")
+    assert Catalogue().check(path) == []

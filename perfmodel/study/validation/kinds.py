@@ -46,7 +46,16 @@ KINDS: dict[str, Kind] = {
         "iter_time_s",
         "catalog/measurements/training-runs.csv",
     ),
-    "collectives": Kind("perfmodel.study.validation.collectives", ("op", "n_gpus", "bytes", "gpu"), "time_us"),
+    "collectives": Kind(
+        "perfmodel.study.validation.collectives",
+        (
+            "op|op_name|collective",
+            "n_gpus|num_gpus|num_workers",
+            "bytes|size_bytes|size",
+            "gpu|device|node",
+        ),
+        "time_us",
+    ),
     "kernels": Kind("perfmodel.study.validation.kernels", ("latency_ms",), "latency_ms"),
 }
 

@@ -34,7 +34,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     path
         UTF-8 file with a header.
     needed
-        Columns without which no row can be predicted.
+        Columns without which no row can be predicted; ``a|b`` stands for either.
 
     Raises
     ------
@@ -50,10 +50,11 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: is not a CSV file in UTF-8 ({error})") from error
-    missing = [name for name in needed if name not in names]
+    missing = [name for name in needed if not set(name.split("|")) & set(names)]
     if missing:
+        listed, every = (", ".join(one.replace("|", " or ") for one in columns) for columns in (missing, needed))
         raise UsageError(
-            f"{path}: has no column {', '.join(missing)}; a table of this kind needs {', '.join(needed)}; "
+            f"{path}: has no column {listed}; a table of this kind needs {every}; "
             f"found: {', '.join(names[:12]) or 'no header'}"
         )
     return rows

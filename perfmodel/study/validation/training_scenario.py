@@ -223,6 +223,8 @@ class RowReader:
 def _tier(tier: Any, devices: int) -> dict[str, Any]:
     """A tier as an inline scenario says it."""
     said: dict[str, Any] = {"name": tier.name, "interconnect": tier.interconnect, "devices": devices}
+    if tier.topology != "switch":
+        said |= {"topology": tier.topology, "dimensions": list(tier.dimensions)}
     for name in ("bandwidth", "pair_bandwidth"):
         number = getattr(tier, name)
         if number is not None:
