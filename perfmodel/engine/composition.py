@@ -214,14 +214,9 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
 def stage_classes(table: StageTable) -> tuple[StageClass, ...]:
     """The stage table as records."""
     columns = zip(
-<<<<<<< HEAD
         table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity,
         table.leading, strict=True,
     )  # fmt: skip
-=======
-        table.names, table.layers, table.has_embedding, table.has_head, table.position, table.multiplicity, strict=True
-    )
->>>>>>> schedules
     return tuple(StageClass(*record, copies=table.copies) for record in columns)
 
 
