@@ -183,17 +183,10 @@ class _Writer:
         }
         self.drafts.append(
             Draft(
-                block.name,
-                operator.name,
-                phase,
-                data_type,
-                parameters,
-                matmul=dims | {"widths": widths},
-                tile=tile,
-                mean_share=mean_share,
-                weight_gradient=weight_gradient,
+                block.name, operator.name, phase, data_type, parameters, matmul=dims | {"widths": widths}, tile=tile,
+                mean_share=mean_share, weight_gradient=weight_gradient,
             )
-        )
+        )  # fmt: skip
 
     # -- attention -----------------------------------------------------------------------------
     def _attention(self, block: Block, operator: Attention) -> None:

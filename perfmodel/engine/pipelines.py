@@ -221,36 +221,8 @@ def _variants(
     """Starts and ends of paths. Interleaved, either may be held up by the second group of micro-batches."""
     if not np.any(plain(plan.virtual_stages) > 1.0):
         return [returns]
-    call = _caller(problem, plan)
-    rows = [
-        {
-            "start": times[way],
-            "slot": stop.slot,
-            "onwards": line.whole[way] - stop.before[way],
-            "stages": plan.pp,
-            "position": stop.position,
-        }
-        for stop, times in zip(line.stops, returns, strict=True)
-        for way in _BOTH
-    ]
-    groups = call(pipeline_paths.second_group_time, rows)
-    latest = [reduce(np.maximum, groups[way::2]) for way in _BOTH]
-    rows = [
-        {
-            "start": times[way],
-            "second_group": latest[way],
-            "before": stop.before[way],
-            "slot": stop.slot,
-            "position": stop.position,
-            "stages": plan.pp,
-            "num_microbatches": plan.num_microbatches,
-            "virtual_stages": plan.virtual_stages,
-        }
-        for stop, times in zip(line.stops, returns, strict=True)
-        for way in _BOTH
-    ]
-    late = _paired(call(pipeline_paths.late_start_time, rows))
-    ends = call(
+    late = _late(problem, plan, line, returns)
+    ends = _caller(problem, plan)(
         pipeline_paths.late_end_time,
         [
             {"end": times[1], "late_end": held[1], "position": stop.position, "passes": passes, "ahead": one}
@@ -259,6 +231,40 @@ def _variants(
     )
     from_late = [(held[0], end) for held, end in zip(late, ends, strict=True)]
     return [from_late, [(times[0], held[1]) for times, held in zip(returns, late, strict=True)]]
+
+
+def _late(problem: Problem, plan: PlanNumbers, line: _Line, returns: _Pairs) -> _Pairs:
+    """Starts and ends of paths that the second group of micro-batches, or the last but one, may hold up."""
+    call = _caller(problem, plan)
+    each = [(stop, times[way], way) for stop, times in zip(line.stops, returns, strict=True) for way in _BOTH]
+    groups = call(
+        pipeline_paths.second_group_time,
+        [
+            {
+                "start": start,
+                "slot": stop.slot,
+                "onwards": line.whole[way] - stop.before[way],
+                "stages": plan.pp,
+                "position": stop.position,
+            }
+            for stop, start, way in each
+        ],
+    )
+    latest = [reduce(np.maximum, groups[way::2]) for way in _BOTH]
+    rows = [
+        {
+            "start": start,
+            "second_group": latest[way],
+            "before": stop.before[way],
+            "slot": stop.slot,
+            "position": stop.position,
+            "stages": plan.pp,
+            "num_microbatches": plan.num_microbatches,
+            "virtual_stages": plan.virtual_stages,
+        }
+        for stop, start, way in each
+    ]
+    return _paired(call(pipeline_paths.late_start_time, rows))
 
 
 def _zb_h1(problem: Problem, plan: PlanNumbers, stages: _Stages) -> Numeric:

@@ -73,6 +73,12 @@ def pipeline_figure(result: Result) -> go.Figure | None:
         )
     if window.folded:
         _add_fold(figure, window, factor, unit, timeline, shown, stages)
+    _axes(figure, window, factor, unit, lanes)
+    style(figure, _title(result, timeline, stages), height=200 + 22 * max(len(lanes), 4), legend=True)
+    return figure.update_layout(bargap=0.12, barcornerradius=0, plot_bgcolor="#ececec")
+
+
+def _axes(figure: go.Figure, window: _Window, factor: float, unit: str, lanes: Sequence[int]) -> None:
     ticks = _ticks(window)
     figure.update_layout(barmode="overlay", bargap=0.12, barcornerradius=0)
     figure.update_yaxes(
@@ -89,10 +95,8 @@ def pipeline_figure(result: Result) -> go.Figure | None:
         showgrid=False,
         tickvals=[window.place(tick) / factor for tick in ticks],
         ticktext=[significant(tick / factor) for tick in ticks],
-        range=[0, window.place(timeline.makespan) / factor],
+        range=[0, window.place(window.end) / factor],
     )
-    style(figure, _title(result, timeline, stages), height=200 + 22 * max(len(lanes), 4), legend=True)
-    return figure.update_layout(bargap=0.12, barcornerradius=0, plot_bgcolor="#ececec")
 
 
 def _lanes(stages: int) -> list[int]:
