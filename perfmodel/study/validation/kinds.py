@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
         "catalog/measurements/training-runs.csv",
     ),
     "collectives": Kind("perfmodel.study.validation.collectives", ("op", "n_gpus", "bytes", "gpu"), "time_us"),
-    "kernels": Kind("perfmodel.study.validation.kernels", ("latency_ms",), "latency_ms"),
+    "kernels": Kind("perfmodel.study.validation.kernels", (), "latency_ms"),
 }
 
 

@@ -101,7 +101,7 @@ def summarise(kind: str, lines: Sequence[Line], main: str | None) -> dict[str, A
     dict
         ``perfmodel.validation/1`` (contract: interface page, section 4).
     """
-    chosen = [line for line in lines if main is None or line.quantity == main]
+    chosen = [line for line in lines if main is None or line.quantity == main] or list(lines)
     document: dict[str, Any] = {"schema": SCHEMA, "kind": kind, **vars(score(chosen))}
     document["by"] = {name: _by(name, lines if name == "quantity" else chosen) for name in GROUPS}
     document["not_ok"] = _count(line for line in chosen if not line.ok)
