@@ -24,16 +24,16 @@ SOFTWARE = Path(__file__).resolve().parents[1] / "perfmodel" / "catalog" / "soft
 PROVENANCE = {"source": "perfmodel-kernel-fit", "basis": "measured"}
 TABLES = (
     "gemm", "context_attention", "generation_attention", "context_mla", "generation_mla", "moe",
-    "power_gemm", "power_context_attention", "power_generation_attention", "power_moe",
+    "power_gemm", "power_context_attention", "power_generation_attention", "power_moe", "vidur_mlp",
 )  # fmt: skip
 SUFFIXES = ("a100", "h100", "h200", "b200", "l40s")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fit every stack on every accelerator."""
+    """Fit every stack on every accelerator, or the stacks that are named after the folder."""
     folder = Path(arguments[0])
     tables = {suffix: _rows(folder, suffix) for suffix in SUFFIXES}
-    for stack in _stacks():
+    for stack in arguments[1:] or _stacks():
         efficiency: dict[str, Any] = {}
         for suffix, rows in tables.items():
             accelerator = names()["devices"][suffix]
@@ -53,7 +53,8 @@ def _stacks() -> list[str]:
     table = names()
     frameworks = table["frameworks"].values()
     versions = [one for framework in frameworks for one in framework.get("versions", {}).values()]
-    named = [*(one["software"] for one in (*frameworks, *table["libraries"])), *versions]
+    single = (*frameworks, *table["libraries"], table["default_framework"])
+    named = [*(one["software"] for one in single), *versions]
     return list(dict.fromkeys(named))
 
 

@@ -7,7 +7,7 @@ catalogue, calibration with those that it tries.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -201,10 +201,14 @@ def expert_cost(sizes: Sizes, numbers: Numbers, chip: Chip) -> Cost:
 
 
 def elementwise_cost(sizes: Sizes, numbers: Numbers, chip: Chip) -> Cost:
-    """A memory-bound kernel that a benchmark repeats on the same data."""
+    """A memory-bound kernel that a benchmark repeats on the same data.
+
+    A kernel that does not fill the memory does not fill the cache either: the same fraction holds for both.
+    """
     traffic = elementwise.elementwise_traffic(sizes["tokens"], sizes["features"], sizes["elements_moved"], WIDE_BYTES)
     hot = traffic * roofline.hot_fraction(traffic, chip.cache_capacity)
-    moved = _memory_time(traffic - hot, hot, numbers, chip)
+    slowed = replace(chip, cache_bandwidth=chip.cache_bandwidth * numbers["bandwidth_fraction"])
+    moved = _memory_time(traffic - hot, hot, numbers, slowed)
     return Cost(np.asarray(roofline.kernel_time(numbers["launch_floor"], 0.0, moved)), 0.0, traffic)
 
 

@@ -1,4 +1,4 @@
-"""Validation and calibration of kernels: rows in, predictions out; a fit that finds the numbers behind made-up times."""
+"""Validation and calibration of kernels: rows in, predictions out; a fit finds the numbers behind made-up times."""
 
 from __future__ import annotations
 
@@ -30,37 +30,50 @@ def catalogue() -> Catalogue:
 
 
 def gemm(m: int = 4096, n: int = 4096, k: int = 4096, **changes: str) -> Row:
-    row = {"framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "gemm", "kernel_source": "torch_flow",
-           "gemm_dtype": "bfloat16", "m": str(m), "n": str(n), "k": str(k), "latency_ms": "1.0"}  # fmt: skip
+    row = {
+        "framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "gemm", "gemm_dtype": "bfloat16",
+        "kernel_source": "torch_flow", "m": str(m), "n": str(n), "k": str(k), "latency_ms": "1.0",
+    }  # fmt: skip
     return row | changes
 
 
 def attention(**changes: str) -> Row:
-    row = {"framework": "VLLM", "version": "0.24.0", "device": H100, "op_name": "context_attention", "batch_size": "4",
-           "isl": "4096", "num_heads": "32", "num_key_value_heads": "8", "head_dim": "128", "window_size": "0", "step": "0",
-           "attn_dtype": "bfloat16", "kv_cache_dtype": "bfloat16", "kernel_source": "vllm_flash_attn_fa3",
-           "latency_ms": "1.0"}  # fmt: skip
+    row = {
+        "framework": "VLLM", "version": "0.24.0", "device": H100, "op_name": "context_attention", "batch_size": "4",
+        "isl": "4096", "num_heads": "32", "num_key_value_heads": "8", "head_dim": "128", "window_size": "0",
+        "step": "0", "attn_dtype": "bfloat16", "kv_cache_dtype": "bfloat16", "latency_ms": "1.0",
+        "kernel_source": "vllm_flash_attn_fa3",
+    }  # fmt: skip
     return row | changes
 
 
 def latent(**changes: str) -> Row:
-    row = {"framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "mla_generation", "batch_size": "64",
-           "isl": "1", "num_heads": "16", "step": "4095", "mla_dtype": "bfloat16", "kv_cache_dtype": "bfloat16",
-           "kernel_source": "default", "latency_ms": "1.0"}  # fmt: skip
+    row = {
+        "framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "mla_generation", "isl": "1",
+        "batch_size": "64", "num_heads": "16", "step": "4095", "mla_dtype": "bfloat16", "kv_cache_dtype": "bfloat16",
+        "kernel_source": "default", "latency_ms": "1.0",
+    }  # fmt: skip
     return row | changes
 
 
 def moe(**changes: str) -> Row:
-    row = {"framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "moe", "num_tokens": "4096",
-           "hidden_size": "7168", "inter_size": "2048", "topk": "8", "num_experts": "256", "moe_tp_size": "1",
-           "moe_ep_size": "8", "moe_dtype": "fp8_block", "distribution": "balanced",
-           "kernel_source": "moe_torch_flow_cutlass", "latency_ms": "1.0"}  # fmt: skip
+    row = {
+        "framework": "TRTLLM", "version": "1.3.0rc20", "device": H100, "op_name": "moe", "num_tokens": "4096",
+        "hidden_size": "7168", "inter_size": "2048", "topk": "8", "num_experts": "256", "moe_tp_size": "1",
+        "moe_ep_size": "8", "moe_dtype": "fp8_block", "distribution": "balanced", "latency_ms": "1.0",
+        "kernel_source": "moe_torch_flow_cutlass",
+    }  # fmt: skip
     return row | changes
 
 
-KINDS = {"gemm": gemm(), "attention": attention(), "decode": attention(op_name="generation_attention", isl="1", step="4095"),
-         "latent prefill": latent(op_name="mla_context", isl="2048", step="0", batch_size="4"), "latent decode": latent(),
-         "moe": moe()}  # fmt: skip
+KINDS = {
+    "gemm": gemm(),
+    "attention": attention(),
+    "decode": attention(op_name="generation_attention", isl="1", step="4095"),
+    "latent prefill": latent(op_name="mla_context", isl="2048", step="0", batch_size="4"),
+    "latent decode": latent(),
+    "moe": moe(),
+}
 
 
 def line(row: Mapping[str, str], catalogue: Catalogue) -> Line:
@@ -179,10 +192,12 @@ def test_a_table_of_layers_gives_a_line_per_operator(catalogue: Catalogue) -> No
     found = {one.quantity: one for one in predict_rows([(3, row)], catalogue)}
     assert set(found) == {"add_median_ms", "mlp_up_proj_median_ms", "attn_pre_proj_median_ms"}
     assert {one.row for one in found.values()} == {3}
-    # Up and gate together: 2 * 4096 * 8192 * 7168 * 2 FLOP.
+    # Up and gate together, an eighth of them.
     up = found["mlp_up_proj_median_ms"].prediction
-    assert up.value == pytest.approx(2.0 * 4096 * 8192 * 7168 / (989.4e12 * 0.81) * 1e3, rel=0.1)
-    assert up.assumed == ("framework=pytorch-compile",)
+    entry = numbered(levels_of(catalogue, "h100-sxm5-80gb", "vidur-profiles"), "matmul", "fp16", "fp16")
+    flop = 2.0 * 4096 * 8192 * 2 * 28672 / 8
+    assert up.value == pytest.approx(flop / (entry.peak * entry.numbers["plateau"]) * 1e3, rel=0.05)
+    assert up.assumed == ("framework=vidur-profiles",)
 
 
 def test_a_file_without_a_header_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
@@ -273,6 +288,26 @@ def test_the_tile_loop_of_an_accelerator_is_found_over_all_stacks(catalogue: Cat
     assert fit.numbers["plateau"] == pytest.approx(0.7, rel=0.03)
     assert fit.numbers["loop_latency"] == pytest.approx(2e-9, rel=0.1)
     assert len(fit.numbers) == 8
+
+
+def test_memory_bound_kernels_share_a_floor_and_have_a_bandwidth_each(catalogue: Catalogue) -> None:
+    """Residuals and norms of layers, timed by streaming at 90 and 40 % of the bandwidth after 3 us."""
+    rows: list[Row] = []
+    for hidden in (2048, 4096, 5120, 6144, 7168, 8192, 12288):
+        for tokens in (16, 512, 8192, 32768):
+            size = tokens * hidden * 2
+            add, norm = (3e-6 + moved * size / (share * 3.35e12) for moved, share in ((3, 0.9), (2, 0.4)))
+            cold = size > 60e6
+            rows.append({
+                "gpu": "h100", "n_head": "32", "n_kv_head": "32", "n_embd": str(hidden), "n_expanded_embd": "11008",
+                "use_gated_mlp": "True", "num_tokens": str(tokens), "num_tensor_parallel_workers": "1",
+                "add_median_ms": repr(add * 1e3) if cold or tokens == 16 else "",
+                "input_layernorm_median_ms": repr(norm * 1e3) if cold or tokens == 16 else "",
+            })  # fmt: skip
+    found = {fit.key: fit for fit in calibrate(rows, "h100-sxm5-80gb", "vidur-profiles", catalogue).fits}
+    assert found["any"].numbers["launch_floor"] == pytest.approx(3e-6, rel=0.05)
+    assert found["residual"].numbers["bandwidth_fraction"] == pytest.approx(0.9, rel=0.03)
+    assert found["norm"].numbers["bandwidth_fraction"] == pytest.approx(0.4, rel=0.03)
 
 
 def test_a_table_of_another_stack_calibrates_nothing(catalogue: Catalogue) -> None:

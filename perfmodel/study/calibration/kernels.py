@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.engine.kernel_forms import FORMS, Column
 from perfmodel.errors import PerfmodelError, UsageError
@@ -22,96 +21,19 @@ from perfmodel.study.calibration.kernel_choices import (
     WORTH_A_CHOICE,
     variants,
 )
+from perfmodel.study.calibration.kernel_fit import Fit, left_out, rounded
+from perfmodel.study.calibration.memory_bound import fit_memory_bound
 from perfmodel.study.calibration.search import minimise, smoothed_error
 from perfmodel.study.kernel_numbers import Numbered, grouped, levels_of, numbered, power_of, watts
-from perfmodel.study.kernel_tables import Case, reader_of
+from perfmodel.study.kernel_tables import Case, layer_cases, reader_of
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 
-#: Of ten configurations in sorted order, those that are left out of the fit.
-LEFT_OUT = (2, 5, 8)
 #: With fewer rows only the plateau (or bandwidth) and the floor move.
 ENOUGH_ROWS = 24
-#: With fewer configurations none is left out.
-ENOUGH_CONFIGURATIONS = 6
 #: Fewer rows than this say nothing.
 FEWEST_ROWS = 3
 MILLISECOND = 1e-3
-#: Significant digits of a fitted number.
-DIGITS = 3
-
-UNITS = {
-    "plateau": "1", "loop_growth": "1", "bandwidth_fraction": "1", "quantise_bytes": "B", "permute_bytes": "B",
-    "unit_bandwidth": "B/s", "single_unit_bandwidth": "B/s", "cache_bandwidth": "B/s",
-}  # fmt: skip
-#: Prefixes in which fitted numbers are written: factor and text, largest first.
-PREFIXES = {
-    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps")),
-    "B": ((1.0, "B"),),
-    "B/s": ((1e12, "TB/s"), (1e9, "GB/s")),
-}
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The fit of one entry: family and key.
-
-    Attributes
-    ----------
-    numbers
-        Every number that moved, SI units.
-    switches
-        Switches of the kernel that the fit chose.
-    fitted, left_out
-        Logarithmic errors ln(predicted / measured) of the rows that were fitted and of those that were left out.
-    valid
-        Smallest and largest size among the fitted rows.
-    power
-        What a file would say of the power while the kernels run, where the table has it.
-    """
-
-    family: str
-    key: str
-    software: str
-    numbers: Mapping[str, float]
-    switches: Mapping[str, bool]
-    fitted: Column
-    left_out: Column
-    valid: Mapping[str, tuple[float, float]]
-    power: Mapping[str, Any] | None = None
-
-    def entry(self) -> dict[str, Any]:
-        """The entry as a file would say it."""
-        written = {name: _text(name, value) for name, value in self.numbers.items()}
-        power = {"power": dict(self.power)} if self.power is not None else {}
-        return dict(self.switches) | written | {"error": self.error()} | power
-
-    def error(self) -> dict[str, Any]:
-        """Residuals and range of validity, as a file would say them."""
-        judged = self.left_out if self.left_out.size else self.fitted
-        spread = np.concatenate([self.fitted, self.left_out])
-        ape = np.abs(np.expm1(judged))
-        tenth, ninetieth = np.quantile(np.exp(-spread), [0.1, 0.9])
-        return {
-            "low": _rounded(tenth), "high": _rounded(ninetieth),
-            "mean": _rounded(ape.mean()), "median": _rounded(float(np.median(ape))),
-            "rows": int(self.fitted.size), "left_out": int(self.left_out.size),
-            "valid": {name: [int(low), int(high)] for name, (low, high) in self.valid.items()},
-        }  # fmt: skip
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
-
-
-def _text(name: str, value: float) -> Any:
-    """A fitted number as a file would say it; it was rounded to :data:`DIGITS` before."""
-    unit = UNITS.get(name, "s")
-    if unit == "1":
-        return value
-    choices = PREFIXES[unit]
-    factor, symbol = next((one for one in choices if value >= one[0]), choices[-1])
-    return f"{_rounded(value / factor):g} {symbol}"
 
 
 @dataclass(frozen=True)
@@ -187,9 +109,10 @@ def calibrate(rows: Sequence[Row], accelerator: str, software: str, catalogue: C
     # The search starts where the accelerator and its class stand, so that a second run finds what the first found.
     levels = replace(levels, software=levels.software.model_copy(update={"efficiency": {}}))
     fits: list[Fit] = []
+    memory_bound: dict[str, tuple[Numbered, list[Case], Column]] = {}
     for (_, _, family, key, peak), group in sorted(grouped(enumerate(case for case, _ in cases)).items()):
         measured = np.array([cases[position][1] for position, _ in group])
-        if family not in BOUNDS or measured.size < FEWEST_ROWS:
+        if measured.size < FEWEST_ROWS:
             skipped[f"{family} {key}: fewer than {FEWEST_ROWS} rows"] = measured.size
             continue
         try:
@@ -197,46 +120,50 @@ def calibrate(rows: Sequence[Row], accelerator: str, software: str, catalogue: C
         except PerfmodelError as error:
             skipped[str(error)] = measured.size
             continue
+        if family == "elementwise":
+            memory_bound[key] = entry, [case for _, case in group], measured
+            continue
         fit = _fit(family, key, software, entry, [case for _, case in group], measured)
         drawn = np.array([found[position][2] for position, _ in group])
         fits.append(replace(fit, power=_power(fit, levels, peak, entry, [case for _, case in group], drawn)))
+    fits += fit_memory_bound(memory_bound, software)
     if not fits:
         told = "; ".join(f"{count} rows: {why}" for why, count in skipped.items()) or "it has no rows"
         raise UsageError(f"no row of the table calibrates {software} on {accelerator} ({told})")
     return Calibration(accelerator, software, tuple(fits), skipped)
 
 
-def _cases(rows: Sequence[Row], skipped: dict[str, int], wanted: Any) -> Iterator[tuple[Case, float, float]]:
-    """Cases with their measured time [s] and power [W], which is NaN where the table has none."""
+#: A case, its measured time [s], and its measured power [W], which is NaN where the table has none.
+Measured: TypeAlias = tuple[Case, float, float]
+
+
+def _cases(rows: Sequence[Row], skipped: dict[str, int], wanted: Callable[[Case], bool]) -> Iterator[Measured]:
     for row in rows:
-        try:
-            yield from _case(row, wanted)
-        except (IncompleteRow, InfeasibleRow, UnsupportedRow) as error:
-            skipped[str(error)] = skipped.get(str(error), 0) + 1
+        for reader, column in _readers(row):
+            try:
+                yield _case(row, reader, column, wanted)
+            except (IncompleteRow, InfeasibleRow, UnsupportedRow) as error:
+                skipped[str(error)] = skipped.get(str(error), 0) + 1
 
 
-def _case(row: Row, wanted: Any) -> Iterator[tuple[Case, float, float]]:
-    reader = reader_of(row)
-    measured = number(row, "latency_ms")
+def _readers(row: Row) -> list[tuple[Callable[[Row], Case] | None, str]]:
+    """Readers of a row, each with the column of its time [ms]."""
+    layers = layer_cases(row)
+    return [(reader, column) for column, reader in layers.items()] or [(reader_of(row), "latency_ms")]
+
+
+def _case(row: Row, reader: Callable[[Row], Case] | None, column: str, wanted: Callable[[Case], bool]) -> Measured:
+    measured = number(row, column)
     if reader is None:
         raise UnsupportedRow(f"op_name {row.get('op_name', '')!r} is no kernel that can be calibrated")
     if measured is None or measured <= 0.0:
-        raise IncompleteRow("latency_ms is blank or not positive")
+        raise IncompleteRow(f"{column} is blank or not positive")
     if row.get("physical_ok", "1") not in {"", "1"}:
         raise UnsupportedRow("physical_ok = 0: faster than the device")
     case = reader(row)
     if not wanted(case):
         raise UnsupportedRow(f"times {case.software} on {case.accelerator}")
-    yield case, measured * MILLISECOND, number(row, "power_w") or float("nan")
-
-
-def left_out(cases: Sequence[Case]) -> NDArray[np.bool_]:
-    """Which cases are left out of the fit: all of three in ten configurations, in sorted order."""
-    configurations = sorted({case.configuration for case in cases})
-    if len(configurations) < ENOUGH_CONFIGURATIONS:
-        return np.zeros(len(cases), dtype=bool)
-    chosen = {one for position, one in enumerate(configurations) if position % 10 in LEFT_OUT}
-    return np.array([case.configuration in chosen for case in cases])
+    return case, measured * MILLISECOND, number(row, "power_w") or float("nan")
 
 
 def _fit(family: str, key: str, software: str, entry: Numbered, cases: Sequence[Case], measured: Column) -> Fit:
@@ -278,13 +205,13 @@ def _power(
 
     low, high = np.array([device["idle"] / 2.0]), np.array([device["limit"]])
     best = minimise(lambda value: float(np.mean(np.abs(error(value)))), np.array([device["idle"]]), low, high)
-    running = _rounded(float(best[0]))
+    running = rounded(float(best[0]))
     ratio = np.exp(-error(np.array([running])))
     ape = np.abs(1.0 / ratio - 1.0)
     tenth, ninetieth = np.quantile(ratio, [0.1, 0.9])
     return {
-        "running": f"{running:g} W", "low": _rounded(tenth), "high": _rounded(ninetieth),
-        "mean": _rounded(ape.mean()), "median": _rounded(float(np.median(ape))),
+        "running": f"{running:g} W", "low": rounded(tenth), "high": rounded(ninetieth),
+        "mean": rounded(ape.mean()), "median": rounded(float(np.median(ape))),
     }  # fmt: skip
 
 
@@ -300,7 +227,7 @@ def _search(
         return smoothed_error(_times(family, sizes, numbers, entry), measured)
 
     found = [minimise(loss, np.clip(first, low, high), low, high) for first in _starts(family, start, free)[:starts]]
-    best = min((np.array([_rounded(value) for value in one.tolist()]) for one in found), key=loss)
+    best = min((np.array([rounded(value) for value in one.tolist()]) for one in found), key=loss)
     return {**start, **dict(zip(free, best.tolist(), strict=True))}, loss(best)
 
 
