@@ -172,7 +172,9 @@ _HEADS = {"batch": "batch_size", "heads": "num_heads", "kv_heads": "num_key_valu
 
 
 def attention_case(row: Row) -> Case:
-    """Attention over new tokens."""
+    """Attention over new tokens; stacks hand a prompt of one token to their decode kernels."""
+    if any(fnmatchcase(row.get("kernel_source", ""), one) for one in names()["decode_kernels"]):
+        return decode_case(row)
     sizes = _sizes(row, _HEADS | {"queries": "isl"})
     _divides(sizes, "kv_heads", "heads")
     compute = _type(row, "attn_dtype")
