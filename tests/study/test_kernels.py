@@ -147,6 +147,8 @@ def test_experts_touch_weights_once_and_a_skew_costs(catalogue: Catalogue) -> No
         (gemm(device="abacus"), Status.UNSUPPORTED, "device 'abacus'"),
         (gemm(framework="slide rule"), Status.UNSUPPORTED, "framework 'slide rule'"),
         (gemm(gemm_dtype="nvfp4"), Status.UNSUPPORTED, "does not state compute.matrix.nvfp4.peak"),
+        (gemm(latency_ms=""), Status.INCOMPLETE, "latency_ms is blank or not positive"),
+        (gemm(latency_ms="fast"), Status.INCOMPLETE, "latency_ms is 'fast', not a number"),
         (gemm(op_name="fft"), Status.UNSUPPORTED, "op_name 'fft'"),
         (attention(num_key_value_heads="5"), Status.INFEASIBLE, "kv_heads = 5 does not divide heads = 32"),
         (moe(moe_ep_size="7"), Status.INFEASIBLE, "expert_ranks = 7 does not divide experts = 256"),

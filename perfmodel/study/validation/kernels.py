@@ -155,13 +155,18 @@ def _outside(case: Case, error: KernelError | None) -> str:
 
 
 def _line(task: Task, prediction: Prediction) -> Line:
+    """The line of a task; a row that measured nothing has nothing to be compared with."""
+    measured = float("nan")
     try:
-        measured = number(task.row, task.quantity)
+        measured = number(task.row, task.quantity) or 0.0
+        reason = f"{task.quantity} is blank or not positive: nothing was measured"
     except IncompleteRow as error:
-        measured, prediction = None, Prediction.refused(Status.INCOMPLETE, str(error))
+        reason = str(error)
+    if not measured > 0.0:
+        prediction = Prediction.refused(Status.INCOMPLETE, reason)
     return Line(
-        row=task.position, id=task.row.get("id", ""), quantity=task.quantity, unit=task.unit,
-        measured=float("nan") if measured is None else measured, prediction=prediction, columns=task.row,
+        row=task.position, id=task.row.get("id", ""), quantity=task.quantity, unit=task.unit, measured=measured,
+        prediction=prediction, columns=task.row,
     )  # fmt: skip
 
 

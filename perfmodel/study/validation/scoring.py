@@ -13,7 +13,9 @@ from perfmodel.study.validation.lines import Line
 
 SCHEMA = "perfmodel.validation/1"
 #: Columns by whose values the scores are broken down, where a table has them.
-GROUPS = ("quantity", "gpu", "source_key", "family", "role")
+GROUPS = ("quantity", "gpu", "source_key", "family", "role", "framework")
+#: Columns that say the same under another name.
+OTHER = {"gpu": "device"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def summarise(kind: str, lines: Sequence[Line], main: str | None) -> dict[str, A
 def _by(name: str, lines: Sequence[Line]) -> dict[str, Any]:
     groups: dict[str, list[Line]] = {}
     for line in lines:
-        value = line.quantity if name == "quantity" else line.columns.get(name, "")
+        columns = {"quantity": line.quantity, **line.columns}
+        value = columns.get(name, "") or columns.get(OTHER.get(name, ""), "")
         if value:
             groups.setdefault(value, []).append(line)
     return {value: vars(score(group)) for value, group in sorted(groups.items())}
