@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.equations import attention, decode_attention, elementwise, experts, matmul, roofline
+from perfmodel.equations import attention, decode_attention, elementwise, expert_kernels, experts, matmul, roofline
 from perfmodel.units import Numeric
 
 Column: TypeAlias = NDArray[np.float64]
@@ -169,7 +169,7 @@ def latent_decode_cost(sizes: Sizes, numbers: Numbers, chip: Chip) -> Cost:
 def _grouped(sizes: Sizes, numbers: Numbers, chip: Chip, touched: Column, rows: Column, n: Column, k: Column) -> Cost:
     """One grouped product of the touched experts, without launch."""
     on_chip = matmul.tile_loop_time(
-        touched, experts.rows_per_expert(rows, touched), n, k, sizes["peak"], chip.units, numbers["plateau"],
+        touched, expert_kernels.rows_per_expert(rows, touched), n, k, sizes["peak"], chip.units, numbers["plateau"],
         numbers["loop_latency"], 0.0, numbers["tile_overhead"], NO_SPLIT,
     )  # fmt: skip
     traffic = matmul.matmul_traffic(
@@ -185,16 +185,16 @@ def expert_cost(sizes: Sizes, numbers: Numbers, chip: Chip) -> Cost:
     tokens, top_k, ranks = sizes["tokens"], sizes["top_k"], sizes["expert_ranks"]
     local = sizes["experts"] / ranks
     skewed = sizes["skewed"] > 0.5
-    fair = experts.routed_rows(tokens, top_k, ranks)
-    busiest = experts.busiest_rows(fair, experts.skewed_imbalance(ranks), tokens, top_k, local)
+    fair = expert_kernels.routed_rows(tokens, top_k, ranks)
+    busiest = expert_kernels.busiest_rows(fair, experts.skewed_imbalance(ranks), tokens, top_k, local)
     rows = np.where(skewed, busiest, fair)
     drawn = experts.touched_experts_random(local, rows)
-    touched = np.where(skewed, experts.touched_experts_skewed(drawn), experts.touched_experts(local, rows))
+    touched = np.where(skewed, expert_kernels.touched_experts_skewed(drawn), experts.touched_experts(local, rows))
     hidden, inner = sizes["hidden"], sizes["inner"]
     up = _grouped(sizes, numbers, chip, touched, rows, sizes["gates"] * inner, hidden)
     down = _grouped(sizes, numbers, chip, touched, rows, hidden, inner)
     moved_rows = np.where(sizes["writes_all_rows"] > 0.5, tokens * top_k, rows)
-    traffic = experts.permutation_traffic(tokens, moved_rows, hidden, numbers["permute_bytes"])
+    traffic = expert_kernels.permutation_traffic(tokens, moved_rows, hidden, numbers["permute_bytes"])
     permute = _memory_time(traffic, 0.0, {**numbers, "ramp_time": 0.0}, chip)
     seconds = numbers["launch_floor"] + up.seconds + down.seconds + permute
     return Cost(np.asarray(seconds), up.flop + down.flop, up.traffic + down.traffic + traffic)

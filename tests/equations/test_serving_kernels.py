@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfmodel.equations import attention, decode_attention, experts, matmul
+from perfmodel.equations import attention, decode_attention, expert_kernels, experts, matmul
 
 UNITS = 132.0
 H100 = {"peak": 989e12, "units": UNITS, "unit_bandwidth": 40e9, "tile_overhead": 3.5e-6, "split_overhead": 1e-6}
@@ -59,18 +59,18 @@ def test_the_latent_of_deepseek_is_576_values_per_position() -> None:
 
 def test_the_busiest_rank_never_gets_more_than_all_tokens_at_all_its_experts() -> None:
     for ranks in (1.0, 2.0, 8.0, 64.0, 256.0):
-        fair = float(experts.routed_rows(1000.0, 8.0, ranks))
+        fair = float(expert_kernels.routed_rows(1000.0, 8.0, ranks))
         local = 256.0 / ranks
-        busiest = float(experts.busiest_rows(fair, experts.skewed_imbalance(ranks), 1000.0, 8.0, local))
+        busiest = float(expert_kernels.busiest_rows(fair, experts.skewed_imbalance(ranks), 1000.0, 8.0, local))
         assert fair <= busiest <= max(fair, 1000.0 * min(8.0, local))
-    assert float(experts.busiest_rows(8000.0, experts.skewed_imbalance(1.0), 1000.0, 8.0, 256.0)) == 8000.0
+    assert float(expert_kernels.busiest_rows(8000.0, experts.skewed_imbalance(1.0), 1000.0, 8.0, 256.0)) == 8000.0
 
 
 def test_rows_of_the_touched_experts_add_up_to_the_rows_of_the_rank() -> None:
     for rows in (1.0, 5.0, 100.0, 1e5):
         touched = experts.touched_experts_random(32.0, rows)
-        assert float(experts.rows_per_expert(rows, touched) * touched) == pytest.approx(rows)
-        assert float(experts.rows_per_expert(rows, touched)) >= 1.0 - 1e-12
+        assert float(expert_kernels.rows_per_expert(rows, touched) * touched) == pytest.approx(rows)
+        assert float(expert_kernels.rows_per_expert(rows, touched)) >= 1.0 - 1e-12
 
 
 def test_a_skewed_router_touches_fewer_experts_than_an_even_one_and_more_than_a_pure_power_law() -> None:
@@ -79,7 +79,7 @@ def test_a_skewed_router_touches_fewer_experts_than_an_even_one_and_more_than_a_
     weights = np.arange(1.0, 65.0) ** -1.2
     draws = [np.unique(random.choice(64, 256, p=weights / weights.sum())).size for _ in range(200)]
     even = float(experts.touched_experts_random(64.0, 256.0))
-    assert np.mean(draws) < float(experts.touched_experts_skewed(even)) < even
+    assert np.mean(draws) < float(expert_kernels.touched_experts_skewed(even)) < even
 
 
 def test_quantising_per_row_counts_only_where_rows_are_short() -> None:
