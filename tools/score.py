@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from perfmodel.engine.build import build_question
 from perfmodel.engine.evaluate import evaluate
 from perfmodel.engine.networks import ALL_REDUCE, Group, collective_time
-from perfmodel.equations import matmul, roofline
 from perfmodel.errors import PerfmodelError
 from perfmodel.machine.machine import Machine
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.resolve import load_scenario
+from perfmodel.study.validation.kinds import validate
+from perfmodel.study.validation.lines import Line
 
 Row = Mapping[str, str]
 
@@ -36,11 +37,9 @@ DEVICES = {
     "b200": "b200-sxm-180gb",
     "l40s": "l40s",
 }
-#: How many copies of the weights a framework's benchmark cycles through; decides what is still in the cache.
-WEIGHT_BUFFERS = {"TRTLLM": 1.0, "SGLang": 5.0, "VLLM": 6.0}
-#: Below this time a kernel is mostly launch; its errors are reported apart.
-LAUNCH_REGION = 15e-6
-BYTES_BF16 = 2.0
+#: Tables of kernels (``TABLE_DEVICE.csv``), and the columns that say their data types.
+KERNEL_TABLES = ("gemm", "context_attention", "generation_attention", "context_mla", "generation_mla", "moe")
+KERNEL_TYPES = ("gemm_dtype", "attn_dtype", "mla_dtype", "moe_dtype", "kv_cache_dtype")
 #: Below this size a collective is mostly latency; its errors are reported apart.
 LATENCY_REGION = 2.0**20
 
@@ -81,41 +80,27 @@ def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
     return np.array([float(row[name]) for row in rows])
 
 
-def score_matmul(folder: Path, catalogue: Catalogue) -> Iterator[Score]:
-    """bf16 matmul kernels of every device that has measurements."""
-    for suffix, accelerator in DEVICES.items():
-        rows = [
-            row
-            for row in read_rows(folder / "kernels" / f"gemm_{suffix}.csv")
-            if row["gemm_dtype"] == "bfloat16" and row["physical_ok"] == "1"
-        ]
-        if not rows:
-            continue
-        measured = _column(rows, "latency_ms") * 1e-3
-        predicted = _matmul_time(rows, catalogue, accelerator)
-        yield Score.of("matmul bf16", accelerator, predicted, measured)
-        large = measured > LAUNCH_REGION
-        yield Score.of("matmul bf16 > 15 us", accelerator, predicted[large], measured[large])
+def score_kernels(folder: Path, catalogue: Catalogue) -> Iterator[Score]:
+    """Kernels of every device that has measurements, by framework and data type, as ``perfmodel validate`` predicts."""
+    for table in KERNEL_TABLES:
+        for suffix, accelerator in DEVICES.items():
+            path = folder / "kernels" / f"{table}_{suffix}.csv"
+            if not path.is_file():
+                continue
+            groups: dict[str, list[Line]] = {}
+            for line in validate("kernels", path, catalogue):
+                if line.ok and line.quantity == "latency_ms" and line.columns.get("physical_ok", "1") == "1":
+                    groups.setdefault(_kernel_group(line), []).append(line)
+            for group, lines in sorted(groups.items()):
+                predicted = np.array([line.prediction.value for line in lines], dtype=np.float64)
+                measured = np.array([line.measured for line in lines])
+                yield Score.of(f"{table} {group}", accelerator, predicted, measured)
 
 
-def _matmul_time(rows: Sequence[Row], catalogue: Catalogue, accelerator: str) -> NDArray[np.float64]:
-    machine = one_node(catalogue, accelerator)
-    numbers = machine.matmul["bf16"]
-    m, n, k = (_column(rows, name) for name in ("m", "n", "k"))
-    on_chip = matmul.tile_loop_time(
-        1.0, m, n, k, numbers.peak, machine.units, numbers.plateau, numbers.loop_latency, numbers.loop_growth,
-        numbers.tile_overhead, numbers.split_overhead,
-    )  # fmt: skip
-    traffic = matmul.matmul_traffic(1.0, m, n, k, BYTES_BF16, BYTES_BF16, BYTES_BF16)
-    # Benchmarks run the same product again and again: what fits in the cache is read from there.
-    buffers = np.array([WEIGHT_BUFFERS.get(row["framework"], 1.0) for row in rows])
-    footprint = traffic + (buffers - 1.0) * BYTES_BF16 * n * k
-    hot = roofline.hot_fraction(footprint, machine.cache_capacity)
-    memory = roofline.memory_time(
-        (1.0 - hot) * traffic, hot * traffic, machine.memory_bandwidth, machine.cache_bandwidth,
-        numbers.bandwidth_fraction, numbers.ramp_time,
-    )  # fmt: skip
-    return np.asarray(roofline.kernel_time(numbers.launch_floor, on_chip, memory))
+def _kernel_group(line: Line) -> str:
+    columns = line.columns
+    types = [columns[name] for name in KERNEL_TYPES if columns.get(name)]
+    return " ".join([columns.get("framework", "").lower(), "/".join(dict.fromkeys(types))])
 
 
 def one_node(catalogue: Catalogue, accelerator: str) -> Machine:
@@ -265,11 +250,11 @@ def _whole(row: Row, name: str, blank: int | None = None) -> int:
 
 def print_scores(scores: Iterable[Score]) -> int:
     """Print the table and return the number of groups."""
-    print(f"{'predicted':<32} {'group':<28} {'rows':>6} {'mean %':>8} {'median %':>9} {'p90 %':>8} {'bias %':>8}")
+    print(f"{'predicted':<44} {'group':<18} {'rows':>6} {'mean %':>8} {'median %':>9} {'p90 %':>8} {'bias %':>8}")
     count = 0
     for score in scores:
         numbers = f"{score.mean:8.1f} {score.median:9.1f} {score.ninetieth:8.1f} {score.bias:+8.1f}"
-        print(f"{score.what:<32} {score.group:<28} {score.rows:6d} {numbers}")
+        print(f"{score.what:<44} {score.group:<18} {score.rows:6d} {numbers}")
         count += 1
     return count
 
@@ -286,7 +271,7 @@ def main(arguments: Sequence[str]) -> int:
     catalogue = Catalogue(())
     try:
         groups = print_scores(
-            score for part in (score_matmul, score_all_reduce, score_training) for score in part(folder, catalogue)
+            score for part in (score_kernels, score_all_reduce, score_training) for score in part(folder, catalogue)
         )
     except PerfmodelError as error:
         print(f"error: {error}", file=sys.stderr)

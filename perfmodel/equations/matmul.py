@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.equations.roofline import KERNEL_STUDY, ROOFLINE
 from perfmodel.units import (
+    Bandwidth,
     Bytes,
     BytesPerElement,
     Count,
@@ -186,3 +187,45 @@ def tile_loop_time(
         for tile in TILES
     )  # fmt: skip
     return functools.reduce(np.minimum, candidates)
+
+
+@equation(reference=KERNEL_STUDY)
+def quantise_time(
+    rows: Count, contraction: Count, quantise_bytes: BytesPerElement, row_latency: Seconds,
+    bandwidth: Bandwidth, bandwidth_fraction: Ratio, units: Count,
+) -> Seconds:  # fmt: skip
+    r"""Time of quantising the activations of a matrix product in a kernel before it, beyond its launch.
+
+    .. math:: t = \max\left(\frac{c_q\, m\, k}{\beta B},\; \frac{r_q\, m}{U}\right)
+
+    Parameters
+    ----------
+    rows, contraction
+        Sizes of the activations :math:`m, k` [1].
+    quantise_bytes
+        Bytes moved per element :math:`c_q` [B]; zero when another kernel quantises on its way.
+    row_latency
+        Time of one row on one unit :math:`r_q` [s], for kernels that give each row a block; zero otherwise.
+    bandwidth
+        Data-sheet memory bandwidth :math:`B` [B/s].
+    bandwidth_fraction
+        Sustained fraction of it :math:`\beta` [1].
+    units
+        Compute units of the device :math:`U` [1].
+
+    Returns
+    -------
+    Seconds
+        Time [s].
+
+    Notes
+    -----
+    Assumes scales that depend on the data, so that the activations are read before the product starts.
+
+    Examples
+    --------
+    >>> round(float(quantise_time(1000.0, 1000.0, 4.0, 0.0, 1e12, 0.8, 100.0)) * 1e6, 3)
+    5.0
+    """
+    moved = quantise_bytes * rows * contraction / (bandwidth * bandwidth_fraction)
+    return np.maximum(moved, row_latency * rows / units)

@@ -30,23 +30,36 @@ def resolve_energy(
     device, fallback = levels.accelerator, levels.efficiency_class
     share = _Share(needed(device.power.tdp, device, "power.tdp", "power: {tdp: 700 W}"), fallback, ledger)
     vector = device.energy.vector or fallback.energy.vector
-    memory = device.energy.memory or fallback.energy.memory
+    power = resolve_device_power(levels, data_types[0], ledger)
     return EnergyParameters(
-        idle_power=share.take("idle_power", "accelerator.power.idle", device.power.idle, "idle_fraction"),
-        peak_power=ledger.take("energy.peak_power", share.tdp),
+        idle_power=power["idle"],
+        peak_power=power["limit"],
         matrix_per_flop={name: _matrix_energy(levels, name, ledger) for name in data_types},
         vector_per_flop=ledger.take(
             "energy.vector_per_flop", needed(vector, fallback, "energy.vector", "energy: {vector: 9 pJ/FLOP}")
         ),
-        memory_per_byte=ledger.take(
-            "energy.memory_per_byte", needed(memory, fallback, "energy.memory", "energy: {memory: 5 pJ/bit}")
-        ),
+        memory_per_byte=power["memory"],
         host_power=share.take("host_power", "cluster.power.host", cluster.power.host, "host_fraction"),
         network_power=share.take("network_power", "cluster.power.network", cluster.power.network, "network_fraction"),
         power_usage_effectiveness=ledger.take(
             "energy.power_usage_effectiveness", _usage_effectiveness(cluster, site, levels)
         ),
     )
+
+
+def resolve_device_power(levels: Levels, data_type: str, ledger: Ledger) -> dict[str, Any]:
+    """Idle power and limit of a device [W], energy of its matrix unit [J/FLOP] and of its memory [J/B]."""
+    device, fallback = levels.accelerator, levels.efficiency_class
+    share = _Share(needed(device.power.tdp, device, "power.tdp", "power: {tdp: 700 W}"), fallback, ledger)
+    memory = device.energy.memory or fallback.energy.memory
+    return {
+        "idle": share.take("idle_power", "accelerator.power.idle", device.power.idle, "idle_fraction"),
+        "limit": ledger.take("energy.peak_power", share.tdp),
+        "matrix": _matrix_energy(levels, data_type, ledger),
+        "memory": ledger.take(
+            "energy.memory_per_byte", needed(memory, fallback, "energy.memory", "energy: {memory: 5 pJ/bit}")
+        ),
+    }
 
 
 @dataclass(frozen=True)

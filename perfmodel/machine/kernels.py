@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.errors import SpecError, nearest
@@ -21,6 +22,20 @@ _ATTENTION = {
     "bandwidth_fraction": "0.4", "ramp_time": "1 us", "backward_fraction": "0.56",
 }  # fmt: skip
 _ELEMENTWISE = {"bandwidth_fraction": "0.8", "launch_floor": "2 us", "ramp_time": "0 us"}
+_LATENT = {name: example for name, example in _ATTENTION.items() if name != "backward_fraction"}
+_DECODE = {
+    "unit_bandwidth": "40 GB/s", "tile_overhead": "3.5 us", "split_overhead": "1.5 us", "launch_floor": "8 us",
+    "bandwidth_fraction": "0.92", "ramp_time": "1 us",
+}  # fmt: skip
+_EXPERTS = {
+    "plateau": "0.7", "loop_latency": "1.5 ns", "tile_overhead": "1 us", "launch_floor": "25 us",
+    "bandwidth_fraction": "0.9", "ramp_time": "2 us", "permute_bytes": "5 B",
+}  # fmt: skip
+#: Numbers of each family of kernels, and an example of each for the message when no level states it.
+FAMILY_NUMBERS: Mapping[str, Mapping[str, str]] = {
+    "matmul": _MATMUL, "attention": _LATENT, "decode_attention": _DECODE, "latent_attention": _LATENT,
+    "latent_decode": _DECODE, "experts": _EXPERTS, "elementwise": _ELEMENTWISE,
+}  # fmt: skip
 
 #: Formats that software builds on a unit of the device: they run at most at the peak of that unit.
 _BUILT_ON = {"fp8-block": "fp8"}
@@ -80,6 +95,17 @@ def resolve_elementwise(levels: Levels, ledger: Ledger) -> dict[str, Elementwise
     }
 
 
+def kernel_numbers(levels: Levels, family: str, key: str) -> dict[str, Sourced]:
+    """The numbers of one family of kernels for one key (a data type, or a kind of memory-bound kernel).
+
+    Raises
+    ------
+    SpecError
+        No level states one of them.
+    """
+    return {name: levels.find(family, key, name, example) for name, example in FAMILY_NUMBERS[family].items()}
+
+
 def _numbers(levels: Levels, family: str, key: str, examples: dict[str, str], ledger: Ledger) -> dict[str, Any]:
     return {
         name: ledger.take(f"{family}.{key}.{name}", levels.find(family, key, name, example))
@@ -87,4 +113,7 @@ def _numbers(levels: Levels, family: str, key: str, examples: dict[str, str], le
     }
 
 
-__all__ = ["peak_of", "resolve_attention", "resolve_elementwise", "resolve_matmul", "vector_peak_of"]
+__all__ = [
+    "FAMILY_NUMBERS", "kernel_numbers", "peak_of", "resolve_attention", "resolve_elementwise", "resolve_matmul",
+    "vector_peak_of",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NoReturn
@@ -16,8 +16,11 @@ from perfmodel.specs.hardware import AcceleratorSpec
 from perfmodel.specs.quantities import SpecModel
 from perfmodel.specs.software import SoftwareSpec, StackEfficiency
 
-#: 16-bit formats that run at the same rate of the same unit may share efficiency numbers, never peaks.
-_SIBLINGS = {"fp16": "bf16", "bf16": "fp16", "fp8-block": "fp8"}
+#: Kernels of formats that run on the same unit may share efficiency numbers, never peaks.
+_SIBLINGS = {
+    "fp16": "bf16", "bf16": "fp16", "fp8-block": "fp8", "bf16-fp8-cache": "bf16",
+    "int8-weight": "bf16", "int4-weight": "bf16", "mxfp4-weight": "bf16", "mxfp4-mxfp8": "fp8",
+}  # fmt: skip
 
 
 @dataclass
@@ -96,7 +99,7 @@ class Levels:
         return [*self.stack_entries(), self.accelerator.efficiency, self.efficiency_class.efficiency]
 
     def find(self, family: str, key: str, number: str, example: str) -> Sourced:
-        """Look one number of one family (``matmul``, ``attention``, ``elementwise``) up.
+        """Look one number of one family (``matmul``, ``attention``, ``elementwise``, ...) up.
 
         At each level the entry of ``key`` counts first, then for a 16-bit format its sibling, then ``any``.
 
@@ -105,18 +108,31 @@ class Levels:
         SpecError
             No level states the number.
         """
-        for level in self.kernels():
-            entries: Mapping[str, SpecModel] = getattr(level, family)
-            for name in (key, _SIBLINGS.get(key), ANY):
-                found = getattr(entries[name], number) if name is not None and name in entries else None
-                if found is not None:
-                    return found if name in (key, ANY) else _borrowed(found, key, str(name))
+        found = self.stated(family, key, number)
+        if found is not None:
+            return found
         path = f"efficiency.{family}.{key}.{number}"
         return missing(
             self.efficiency_class,
             path,
             f"efficiency: {{{family}: {{{key}: {{{number}: {example}}}}}}}",
         )
+
+    def stated(self, family: str, key: str, number: str) -> Any:
+        """Like :meth:`find`, for a number or switch that kernels may do without: None where no level states it."""
+        for name, entry in self.entries(family, key):
+            found = getattr(entry, number)
+            if found is not None:
+                return _borrowed(found, key, name) if isinstance(found, Sourced) and name not in (key, ANY) else found
+        return None
+
+    def entries(self, family: str, key: str) -> Iterator[tuple[str, SpecModel]]:
+        """Entries of a family that apply to a key, nearest first, with the key that each stands under."""
+        for level in self.kernels():
+            entries: Mapping[str, SpecModel] = getattr(level, family)
+            for name in (key, _SIBLINGS.get(key), ANY):
+                if name is not None and name in entries:
+                    yield name, entries[name]
 
 
 def _borrowed(number: Sourced, key: str, name: str) -> Sourced:

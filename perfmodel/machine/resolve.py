@@ -92,7 +92,7 @@ def resolve(
         derived=ledger.derived,
         **_identity(cluster, accelerator),
         **_software_part(levels, ledger),
-        **_device_part(levels, ledger),
+        **device_part(levels, ledger),
         **_scenario_part(cluster, levels, site, pricing, reliability, types, ledger),
     )
 
@@ -116,7 +116,8 @@ def _compute_types(numerics: NumericsLike) -> dict[str, str]:
     return types
 
 
-def _device_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
+def device_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
+    """Units, memory and cache of the accelerator: the leaves of the machine that kernels need beside their own."""
     device = levels.accelerator
     memory = device.memory
     capacity = needed(memory.capacity, device, "memory.capacity", "memory: {capacity: 80 GiB}")

@@ -13,14 +13,16 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from perfmodel.provenance import Sourced
-from perfmodel.specs.base import FileSpec
+from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.quantities import (
+    BandwidthField,
     BytesField,
     EnergyPerByteField,
     EnergyPerFlopField,
     FractionField,
     PositiveFractionField,
     PositiveRatioField,
+    PowerField,
     Provenance,
     RatioField,
     SpecModel,
@@ -44,10 +46,53 @@ ELEMENTWISE_KINDS = (
 ANY = "any"
 
 
-class MatmulEfficiency(SpecModel):
-    """Numbers of ``equations.matmul.tile_loop_time`` for one data type."""
+class KernelError(SpecModel):
+    """How far kernels of one entry were from their prediction, and what they were.
+
+    Attributes
+    ----------
+    low, high
+        Tenth and ninetieth percentile of measured over predicted time.
+    mean, median
+        Mean and median absolute relative error of the rows left out of the fit.
+    rows, left_out
+        Rows that were fitted, and rows that were left out and give the errors.
+    valid
+        Smallest and largest value of each size among the fitted rows.
+    """
+
+    low: float = Field(gt=0.0)
+    high: float = Field(gt=0.0)
+    mean: float | None = None
+    median: float | None = None
+    rows: int = 0
+    left_out: int = 0
+    valid: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
+
+
+class KernelPower(SpecModel):
+    """Power of a device that runs kernels of one entry back to back, beyond the energy of their work and traffic.
+
+    ``low`` and ``high`` as in :class:`KernelError`, of the measured over the predicted power.
+    """
 
     provenance: Provenance | None = None
+    running: PowerField
+    low: float = Field(gt=0.0)
+    high: float = Field(gt=0.0)
+    mean: float | None = None
+    median: float | None = None
+
+
+class MatmulEfficiency(SpecModel):
+    """Numbers of ``equations.matmul`` for one data type; the last two are of kernels that quantise activations first.
+
+    ``split_overhead`` of kernels that do not split the loop is so large that no split pays.
+    """
+
+    provenance: Provenance | None = None
+    error: KernelError | None = None
+    power: KernelPower | None = None
     plateau: PositiveFractionField | None = None
     loop_latency: TimeField | None = None
     loop_growth: RatioField | None = None
@@ -56,12 +101,24 @@ class MatmulEfficiency(SpecModel):
     launch_floor: TimeField | None = None
     bandwidth_fraction: PositiveRatioField | None = None
     ramp_time: TimeField | None = None
+    quantise_bytes: BytesField | None = None
+    quantise_latency: TimeField | None = None
 
 
 class AttentionEfficiency(SpecModel):
-    """Numbers of ``equations.attention`` for one data type."""
+    """Numbers of ``equations.attention`` for one data type, of prefill or training kernels.
+
+    ``packed`` and ``absorbed`` say what the kernel does where it differs from the stack's ``attention`` choice:
+    heads of a group share a tile; latent attention computes in the latent space. ``warm``: the kernel was timed with
+    its operands in the cache, as far as they fit.
+    """
 
     provenance: Provenance | None = None
+    error: KernelError | None = None
+    power: KernelPower | None = None
+    packed: SwitchField | None = None
+    absorbed: SwitchField | None = None
+    warm: SwitchField | None = None
     plateau: PositiveFractionField | None = None
     softmax_latency: TimeField | None = None
     tile_overhead: TimeField | None = None
@@ -71,10 +128,53 @@ class AttentionEfficiency(SpecModel):
     backward_fraction: PositiveRatioField | None = None
 
 
+class DecodeEfficiency(SpecModel):
+    """Numbers of ``equations.decode_attention`` for one data type.
+
+    ``limited_groups``: beyond 32 query heads per key-value head, the kernel takes one head at a time.
+    ``whole_single_heads``: it does not cut the cache when a block has one query head. ``single_...``: numbers of the
+    kernel of one head per block, where that is another one.
+    """
+
+    provenance: Provenance | None = None
+    error: KernelError | None = None
+    power: KernelPower | None = None
+    limited_groups: SwitchField | None = None
+    whole_single_heads: SwitchField | None = None
+    single_unit_bandwidth: BandwidthField | None = None
+    single_tile_overhead: TimeField | None = None
+    unit_bandwidth: BandwidthField | None = None
+    tile_overhead: TimeField | None = None
+    split_overhead: TimeField | None = None
+    launch_floor: TimeField | None = None
+    bandwidth_fraction: PositiveRatioField | None = None
+    ramp_time: TimeField | None = None
+
+
+class ExpertEfficiency(SpecModel):
+    """Numbers of the grouped products of experts and of the permutation around them, for one data type.
+
+    ``writes_all_rows``: the kernel also writes and reduces rows of experts on other ranks.
+    """
+
+    provenance: Provenance | None = None
+    error: KernelError | None = None
+    power: KernelPower | None = None
+    writes_all_rows: SwitchField | None = None
+    plateau: PositiveFractionField | None = None
+    loop_latency: TimeField | None = None
+    tile_overhead: TimeField | None = None
+    launch_floor: TimeField | None = None
+    bandwidth_fraction: PositiveRatioField | None = None
+    ramp_time: TimeField | None = None
+    permute_bytes: BytesField | None = None
+
+
 class ElementwiseEfficiency(SpecModel):
     """Numbers of a memory-bound kernel of one kind."""
 
     provenance: Provenance | None = None
+    error: KernelError | None = None
     bandwidth_fraction: PositiveRatioField | None = None
     launch_floor: TimeField | None = None
     ramp_time: TimeField | None = None
@@ -86,6 +186,10 @@ class KernelEfficiency(SpecModel):
     provenance: Provenance | None = None
     matmul: Mapping[str, MatmulEfficiency] = Field(default_factory=dict)
     attention: Mapping[str, AttentionEfficiency] = Field(default_factory=dict)
+    decode_attention: Mapping[str, DecodeEfficiency] = Field(default_factory=dict)
+    latent_attention: Mapping[str, AttentionEfficiency] = Field(default_factory=dict)
+    latent_decode: Mapping[str, DecodeEfficiency] = Field(default_factory=dict)
+    experts: Mapping[str, ExpertEfficiency] = Field(default_factory=dict)
     elementwise: Mapping[str, ElementwiseEfficiency] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -147,9 +147,11 @@ MAXIMUM_NUMBERS = 8
 
 
 def _families(efficiency: Any) -> Iterator[tuple[str, int]]:
-    for family in ("matmul", "attention"):
+    for family in ("matmul", "attention", "decode_attention", "latent_attention", "latent_decode", "experts"):
         for data_type, entry in getattr(efficiency, family).items():
-            yield f"{family} {data_type}", len(list(numbers(entry)))
+            # The power while kernels run is a number of the energy equations.
+            times = entry.model_copy(update={"power": None})
+            yield f"{family} {data_type}", len(list(numbers(times)))
     yield "memory-bound", len(list(numbers(efficiency.elementwise)))
 
 

@@ -23,6 +23,7 @@ PAGES = {
     "collective_routes": "collectives",
     "pipeline_paths": "pipeline",
     "pipeline_schedules": "pipeline",
+    "expert_kernels": "experts",
 }
 BASE_UNITS = ("second", "byte", "flop", "joule", "usd", "kilogram", "meter", "token")
 

@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
         ),
         "time_us",
     ),
-    "kernels": Kind("perfmodel.study.validation.kernels", ("latency_ms",), "latency_ms"),
+    "kernels": Kind("perfmodel.study.validation.kernels", (), "latency_ms"),
 }
 
 

@@ -13,7 +13,9 @@ from perfmodel.study.validation.lines import Line
 
 SCHEMA = "perfmodel.validation/1"
 #: Columns by whose values the scores are broken down, where a table has them.
-GROUPS = ("quantity", "gpu", "source_key", "family", "role")
+GROUPS = ("quantity", "gpu", "source_key", "family", "role", "framework")
+#: Columns that say the same under another name.
+OTHER = {"gpu": "device"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def summarise(kind: str, lines: Sequence[Line], main: str | None) -> dict[str, A
     dict
         ``perfmodel.validation/1`` (contract: interface page, section 4).
     """
-    chosen = [line for line in lines if main is None or line.quantity == main]
+    chosen = [line for line in lines if main is None or line.quantity == main] or list(lines)
     document: dict[str, Any] = {"schema": SCHEMA, "kind": kind, **vars(score(chosen))}
     document["by"] = {name: _by(name, lines if name == "quantity" else chosen) for name in GROUPS}
     document["not_ok"] = _count(line for line in chosen if not line.ok)
@@ -111,7 +113,8 @@ def summarise(kind: str, lines: Sequence[Line], main: str | None) -> dict[str, A
 def _by(name: str, lines: Sequence[Line]) -> dict[str, Any]:
     groups: dict[str, list[Line]] = {}
     for line in lines:
-        value = line.quantity if name == "quantity" else line.columns.get(name, "")
+        columns = {"quantity": line.quantity, **line.columns}
+        value = columns.get(name, "") or columns.get(OTHER.get(name, ""), "")
         if value:
             groups.setdefault(value, []).append(line)
     return {value: vars(score(group)) for value, group in sorted(groups.items())}
