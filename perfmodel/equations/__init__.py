@@ -26,6 +26,8 @@ from perfmodel.equations import (
     reliability,
     roofline,
     scan,
+    softmax,
+    summa,
     training,
     uncertainty,
 )
@@ -52,6 +54,8 @@ __all__ = [
     "reliability",
     "roofline",
     "scan",
+    "softmax",
+    "summa",
     "training",
     "uncertainty",
 ]
