@@ -28,6 +28,7 @@ from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.machine import Machine
 from perfmodel.machine.resolve import resolve
 from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
+from perfmodel.parallel.grid_rules import grid_collectives, grid_obstacles
 from perfmodel.parallel.placement import infer_collectives, recurrences
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.strategy import plan_from_strategy
@@ -95,7 +96,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         formats=formats,
         workload=workload,
         axes={name: float(size) for name, size in graph.axes.items()},
-        collectives=_collectives(graph, workload, context.kind),
+        collectives=_collectives(graph, workload, context.kind, regathers=resolved.software.saved_inputs == "sharded"),
         context=ContextParallel(context.kind, bool(context.balanced)),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
@@ -108,6 +109,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         power_cap=None if site is None or site.power_cap is None else site.power_cap.value,
         routing=_routing(resolved),
         recurrences=recurrences(graph),
+        grid_obstacles=grid_obstacles(graph),
         parameter_classes=classes_of(graph, formats),
         offload=_offload(resolved),
     )
@@ -130,12 +132,16 @@ def _machine(resolved: ResolvedScenario) -> Machine:
     )
 
 
-def _collectives(graph: OperatorGraph, workload: Workload, context: str) -> tuple[CollectiveUse, ...]:
-    """Those of the phases of the workload and of the kind of context parallelism."""
+def _collectives(
+    graph: OperatorGraph, workload: Workload, context: str, *, regathers: bool
+) -> tuple[CollectiveUse, ...]:
+    """Those of the phases of the workload and of the kind of context parallelism; inputs that are kept travel once."""
     return tuple(
         use
-        for use in infer_collectives(graph)
-        if (workload.training or use.phase == FORWARD) and use.context in ("", context)
+        for use in (*infer_collectives(graph), *grid_collectives(graph))
+        if (workload.training or use.phase == FORWARD)
+        and use.context in ("", context)
+        and (regathers or not use.regather)
     )
 
 
@@ -268,6 +274,8 @@ def describe(question: Question) -> tuple[str, ...]:
     resolved, plan, workload = question.resolved, question.plan, question.problem.workload
     graph, machine = question.problem.graph, question.problem.machine
     sizes = ", ".join(f"{name.upper()} {int(getattr(plan, name)[0])}" for name in ("tp", "cp", "pp", "dp"))
+    if plan.tp_blocks[0] > 0:
+        sizes += f" (tensor group {plan.tp_rows[0]} x {plan.tp_columns[0]}, {plan.tp_blocks[0]} panels)"
     if plan.ep[0] * plan.etp[0] > 1:
         sizes += f", EP {int(plan.ep[0])}" + (f", ETP {int(plan.etp[0])}" if plan.etp[0] > 1 else "")
     if plan.cp[0] > 1 and question.problem.context.kind != GATHERED:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfmodel.engine.networks import (
+    ALL_GATHER,
     ALL_TO_ALL,
     SEND,
     Group,
@@ -18,7 +19,9 @@ from perfmodel.engine.networks import (
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.routing import exchange_cost
 from perfmodel.engine.sizes import Sizes
+from perfmodel.equations import summa
 from perfmodel.parallel.collective_rules import EXCHANGED, CollectiveUse
+from perfmodel.parallel.grid_rules import PANELS
 from perfmodel.units import Numeric
 
 
@@ -37,25 +40,43 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
     """Cost the collectives that the placements imply; equal buffers are costed once."""
     known: dict[tuple[Any, ...], tuple[Numeric, Numeric, Numeric]] = {}
     rows: list[CommunicationCost] = []
+    grid = sizes.grid
+    line = 1.0 if grid is None else 1.0 - grid.active
+    switch = {
+        "always": 1.0,
+        "sequence_parallel": sizes.sequence_parallel * line,
+        "tensor_parallel_only": (1.0 - sizes.sequence_parallel) * line,
+        "grid": 0.0 if grid is None else grid.active,
+    }
     for use in problem.collectives:
+        if use.applies == "grid" and grid is None:
+            continue
         # Of one kind of context parallelism.
         key = (use.operation, use.features, use.storage, use.group, use.tokens, use.sequence)
         if key not in known:
-            here = sizes.at(use.sequence)
-            tokens = here.tokens if use.tokens == "full" else here.micro_batch * here.full_sequence
-            local = sizes.exchanged if use.context == EXCHANGED else sizes.local
-            size = tokens * local(use.features) * problem.formats.on_the_wire(use.storage)
+            size = _elements(sizes, use) * problem.formats.on_the_wire(use.storage)
             known[key] = _cost_of_use(problem, sizes, use, size, groups[use.group])
         size, time, joules = known[key]
-        switch = {
-            "always": 1.0,
-            "sequence_parallel": sizes.sequence_parallel,
-            "tensor_parallel_only": 1.0 - sizes.sequence_parallel,
-        }
-        times = use.count * switch[use.applies]
-        hops = sizes.cp - 1.0 if use.operation == SEND else 1.0
-        rows.append(CommunicationCost(use, size, times * hops, time, joules))
+        rows.append(CommunicationCost(use, size, use.count * switch[use.applies] * _repeats(sizes, use), time, joules))
     return tuple(rows)
+
+
+def _elements(sizes: Sizes, use: CollectiveUse) -> Numeric:
+    """Elements of the full buffer."""
+    here = sizes.at(use.sequence)
+    if sizes.grid is not None and use.applies == "grid" and use.group != "tp":
+        tokens = {"row": here.tokens / sizes.grid.rows, "none": 1.0, "sequence": here.micro_batch * here.full_sequence}
+        # Ranks of a row hold the features between them, those of a column have the same ones.
+        return tokens[use.tokens] * (sizes.whole if use.group == "columns" else sizes.heads)(use.features)
+    tokens_here = here.tokens if use.tokens == "full" else here.micro_batch * here.full_sequence
+    return tokens_here * (sizes.exchanged if use.context == EXCHANGED else sizes.local)(use.features)
+
+
+def _repeats(sizes: Sizes, use: CollectiveUse) -> Numeric:
+    """How often one operation is done: the hops of a ring, the panels of a product."""
+    if use.operation in PANELS and sizes.grid is not None:
+        return sizes.grid.blocks
+    return sizes.cp - 1.0 if use.operation == SEND else 1.0
 
 
 def _cost_of_use(
@@ -68,6 +89,10 @@ def _cost_of_use(
         sent = size / sizes.etp  # each of the ranks that share an expert exchanges its own copies
         time, joules = exchange_cost(problem, sent, group)
         return sent, time, joules * sizes.routed_mean
+    if use.operation in PANELS and sizes.grid is not None:
+        panel, tiers = size / sizes.grid.blocks, problem.machine.tiers
+        buffer = summa.broadcast_buffer(panel, group.ranks)
+        return panel, collective_time(ALL_GATHER, buffer, group, tiers), link_energy(ALL_GATHER, buffer, group, tiers)
     time = collective_time(use.operation, size, group, problem.machine.tiers)
     joules = link_energy(use.operation, size, group, problem.machine.tiers)
     return size, time, joules * sizes.routed_mean if use.group == "etp" else joules

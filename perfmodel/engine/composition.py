@@ -13,17 +13,18 @@ import numpy as np
 
 from perfmodel.engine.footprint import Footprint, fullest, stage_footprint
 from perfmodel.engine.joules import StepEnergy, step_energy
-from perfmodel.engine.networks import Group
+from perfmodel.engine.networks import Group, plain
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.routing import mean_rows, slowest_rows
 from perfmodel.engine.sections import KeyCosts, Sections, cost_keys, gather
-from perfmodel.engine.sizes import Sizes
+from perfmodel.engine.sizes import Grid, Sizes
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups
 from perfmodel.engine.step import StepTime, stage_time, stage_transfers, step_time
 from perfmodel.parallel.mesh import (
     expert_members,
     expert_sizes,
     flattened_members,
+    grid_strides,
     group_strides,
     mesh_sizes,
     tier_members,
@@ -79,6 +80,8 @@ def intern_keys(plan: Plan, order: Sequence[str], hardware: np.ndarray | None = 
     columns = [getattr(plan, name) for name in _KEY_COLUMNS] + [strides["tp"], strides["cp"], *_context_columns(plan)]
     if np.any(plan.ep * plan.etp > 1):
         columns += [plan.ep, plan.etp, *_ranks_inside_stages(plan, order)]
+    if np.any(plan.tp_blocks > 0):
+        columns += [plan.tp_rows, plan.tp_blocks, plan.tp_column_first]
     if hardware is not None:
         columns.append(hardware)
     code = np.zeros(len(plan), dtype=np.int64)
@@ -121,6 +124,12 @@ def key_groups(plan: Plan, problem: Problem) -> Mapping[str, Group]:
     """Tensor, context and expert groups of plans (or of the representative rows of their keys)."""
     strides, domains = group_strides(mesh_sizes(plan), problem.order), tier_devices(problem)
     groups = {axis: _group(getattr(plan, axis), strides[axis], domains, plan.devices) for axis in ("tp", "cp")}
+    if np.any(plan.tp_blocks > 0):
+        distances = grid_strides(plan, strides["tp"])
+        groups |= {
+            "columns": _group(plan.tp_columns, distances["columns"], domains, plan.devices),
+            "rows": _group(plan.tp_rows, distances["rows"], domains, plan.devices),
+        }
     if problem.has_experts:
         groups |= {
             "ep": _expert_group(problem, plan, plan.ep, plan.etp),
@@ -203,6 +212,8 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
                 "sequence_parallel",
                 "zero",
                 "recompute_fraction",
+                "tp_rows",
+                "tp_blocks",
                 "devices",
             )
         },
@@ -238,7 +249,15 @@ def sizes_of(problem: Problem, numbers: PlanNumbers) -> Sizes:
         etp=numbers.etp,
         routed_slowest=slowest_rows(problem.routing, numbers.ep),
         routed_mean=mean_rows(problem.routing, numbers.ep),
+        grid=_grid(numbers),
     )
+
+
+def _grid(numbers: PlanNumbers) -> Grid | None:
+    if not np.any(plain(numbers.tp_blocks) > 0.0):
+        return None
+    active = np.where(numbers.tp_blocks > 0.0, 1.0, 0.0)
+    return Grid(active, numbers.tp_rows, numbers.tp / numbers.tp_rows, np.maximum(numbers.tp_blocks, 1.0))
 
 
 def cost_plan_keys(problem: Problem, plan: Plan, interned: Interned) -> KeyCosts:

@@ -7,7 +7,7 @@ of every micro-batch, scatters its gradients, and reduces them once over the rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -142,14 +142,22 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
     buffers, times, exposed_share = parts[0][0], _added([one for _, one in parts]), step.data_exposed
     window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
     grouped = np.where(plan.zero >= 2.0, plan.num_microbatches / buffers.reductions, 1.0)
-    scattered = buffers.reductions * overlap.exposed_time(times.reduce_scatter, exposed_share, grouped * window)
-    gathered = overlap.exposed_time(times.all_gather, exposed_share, forward_window)
-    reduced = overlap.exposed_time(times.all_reduce, exposed_share, window)
-    replicated = overlap.exposed_time(times.replicas, exposed_share, window)
+    exposed_time = _exposure(problem, worst)
+    scattered = buffers.reductions * exposed_time(times.reduce_scatter, exposed_share, grouped * window)
+    gathered = exposed_time(times.all_gather, exposed_share, forward_window)
+    reduced = exposed_time(times.all_reduce, exposed_share, window)
+    replicated = exposed_time(times.replicas, exposed_share, window)
     sharded_time = buffers.reductions * times.reduce_scatter + times.all_gather
     exposed = _by_zero(plan, reduced, scattered + gathered, replicated)
     moved = _by_zero(plan, times.all_reduce, sharded_time, times.replicas)
     return DataTraffic(exposed, moved - exposed)
+
+
+def _exposure(problem: Problem, worst: StageTime) -> Callable[[Numeric, Numeric, Numeric], Numeric]:
+    """What passes of a micro-batch leave exposed: they hide all layers together, or each the one before."""
+    if problem.machine.choices.data_overlap == "step":
+        return overlap.exposed_time
+    return partial(overlap.layered_exposed_time, layers=worst.layers)
 
 
 def _added(times: Sequence[DataTimes]) -> DataTimes:
@@ -210,8 +218,8 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
         if problem.workload.training and trained(part):
             scatter = scatter + collective_time(REDUCE_SCATTER, gradient_bytes(problem, part), state.shard, tiers)
     again = gather if problem.workload.training else 0.0
-    forward = section.forward + step.tensor_exposed * section.tensor_forward
-    backward = section.backward + step.tensor_exposed * section.tensor_backward
+    forward = section.forward + step.tensor_exposed * section.tensor_forward + section.panels_exposed_forward
+    backward = section.backward + step.tensor_exposed * section.tensor_backward + section.panels_exposed_backward
     backward = backward + plan.recompute_fraction * section.recompute
     forward_exposed = overlap.gathered_layer_time(forward, gather, step.data_exposed) - forward
     backward_exposed = overlap.gathered_layer_time(backward, again + scatter, step.data_exposed) - backward

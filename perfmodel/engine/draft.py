@@ -29,7 +29,13 @@ class Draft:
     vector_flop: Numeric = 0.0
     tile: Mapping[str, Any] | None = None
     plateau: Mapping[str, Any] | None = None  # arithmetic at one sustained rate
-    attention: Mapping[str, Any] | None = None
+    attention: Mapping[str, Any] | None = None  # tiles over units
+    two_units: Mapping[str, Any] | None = None  # matrix and vector work, each at its rate
     attention_backward: bool = False
     mean_share: Numeric = 1.0  # work of the mean rank over that of the slowest, which is the one that is timed
     weight_gradient: bool = False  # makes gradients of weights only: no other stage waits for it
+
+    @property
+    def on_vector_units(self) -> bool:
+        """All arithmetic is that of the vector units."""
+        return all(one is None for one in (self.tile, self.plateau, self.attention, self.two_units))

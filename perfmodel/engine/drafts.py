@@ -15,11 +15,12 @@ from perfmodel.engine.model_flop import attended_pairs
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.routing import is_routed, permuted_elements, touched
 from perfmodel.engine.scans import scan_work
-from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, scan, training
+from perfmodel.engine.sizes import Grid, Sizes
+from perfmodel.equations import attention, elementwise, scan, softmax, training
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters
 from perfmodel.parallel.collective_rules import EXCHANGED
+from perfmodel.parallel.grid_rules import is_on_grid
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
     EXPERTS,
@@ -89,6 +90,8 @@ class _Writer:
         mean_share: Numeric = 1.0,
     ) -> None:  # fmt: skip
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
+        if self.sizes.grid is not None and is_on_grid(operator):
+            batch, rows, columns, contraction = self._on_grid(self.sizes.grid, operator, columns, contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
         widths = operand_widths(formats, operator)
@@ -145,6 +148,21 @@ class _Writer:
         cast = Draft(block.name, operator.name, phase, "vector", kind, streamed=traffic, mean_share=mean_share)
         self.drafts.append(cast)
 
+    def _on_grid(
+        self, grid: Grid, operator: Matmul | GroupedMatmul, columns: Numeric, contraction: Numeric
+    ) -> tuple[Numeric, Numeric, Numeric, Numeric]:
+        """Panels of a product: the whole contraction, cut into blocks; each adds to the same block of the result.
+
+        Backward is a batch of as many products: panels of the data gradient and of the weight gradient.
+        """
+        tokens, on_grid = self.sizes.tokens, grid.active > 0.0
+        return (
+            np.where(on_grid, grid.blocks, 1.0),
+            tokens / grid.rows,
+            np.where(on_grid, self.sizes.whole(operator.columns) / grid.columns, columns),
+            np.where(on_grid, self.sizes.whole(operator.contraction) / grid.blocks, contraction),
+        )
+
     def _attention_matmul(self, block: Block, operator: AttentionMatmul) -> None:
         """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""
         activation = self.problem.formats.activations
@@ -196,7 +214,7 @@ class _Writer:
         queries, heads, kv_heads = self._attention_share(operator)
         pairs, slowest = attended_pairs(problem, operator), self._slowest_slice(operator)
         if problem.context.kind != EXCHANGED:
-            pairs = pairs / sizes.cp * slowest
+            pairs = pairs / sizes.full_sequence * sizes.queries * slowest
         shape = {
             "batch": sizes.micro_batch,
             "heads": heads,
@@ -211,28 +229,39 @@ class _Writer:
         flop = attention.attention_flop(**shape, pairs=pairs)
         width = problem.formats.activations
         traffic = attention.attention_traffic(**shape, **rows, activation_bytes=width, cache_bytes=0.0)
-        inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / queries}
         shared = {
             "data_type": data_type,
             "parameters": parameters,
             "cacheable": False,
-            "attention": inputs,
             "mean_share": 1.0 / slowest,
         }
-        self.drafts.append(Draft(block.name, operator.name, FORWARD, flop=flop, cold=traffic, **shared))
+        again = attention.attention_backward_flop(flop)
+        if problem.machine.choices.attention_arithmetic == "rates":
+            scores = softmax.softmax_flop(sizes.micro_batch, heads, pairs)
+            work = self._two_units(parameters, flop, scores, 1.0)
+            gradients = softmax.softmax_backward_flop(scores)
+            backward = self._two_units(parameters, again, gradients, parameters.backward_fraction)
+        else:
+            inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / queries}
+            work = {"flop": flop, "attention": inputs}
+            backward = {"flop": again, "attention": inputs, "attention_backward": True}
+        self.drafts.append(Draft(block.name, operator.name, FORWARD, cold=traffic, **work, **shared))
         if problem.workload.training:
-            backward = {
-                "flop": attention.attention_backward_flop(flop),
-                "cold": 2.0 * traffic,
-                "attention_backward": True,
-            }
-            self.drafts.append(Draft(block.name, operator.name, BACKWARD, **backward, **shared))
+            self.drafts.append(Draft(block.name, operator.name, BACKWARD, cold=2.0 * traffic, **backward, **shared))
+
+    def _two_units(
+        self, parameters: AttentionParameters, flop: Numeric, vector_flop: Numeric, fraction: Numeric
+    ) -> dict[str, Any]:
+        """Matrix products and softmax, each at its rate."""
+        inputs = {"flop": flop, "peak": parameters.peak, "plateau": parameters.plateau * fraction}
+        inputs |= {"vector_flop": vector_flop, "vector_peak": self.problem.machine.vector_peak}
+        return {"flop": flop, "vector_flop": vector_flop, "two_units": inputs}
 
     def _attention_share(self, operator: Attention | AttentionMatmul) -> tuple[Numeric, Numeric, Numeric]:
         """Queries, heads and key-value heads of one rank: a part of the tokens, or of the heads once exchanged."""
         exchanged = self.problem.context.kind == EXCHANGED
-        local = self.sizes.exchanged if exchanged else self.sizes.local
-        queries = self.sizes.full_sequence if exchanged else self.sizes.sequence
+        local = self.sizes.exchanged if exchanged else self.sizes.heads
+        queries = self.sizes.full_sequence if exchanged else self.sizes.queries
         return queries, local(((operator.heads,),)), local(((operator.kv_heads,),))
 
     def _keys(self, operator: Attention | AttentionMatmul) -> Numeric:

@@ -223,6 +223,7 @@ def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[Ru
         mixer_heads=axes.get("mixer_heads", axes.get("inner", 0)),
         mixer_groups=axes.get("mixer_groups", 0),
         full_kv_heads=axes.get("full_kv_heads", 0),
+        grid_obstacles=problem.grid_obstacles,
     )
 
 

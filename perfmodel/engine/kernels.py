@@ -13,7 +13,7 @@ from perfmodel.engine.draft import Draft
 from perfmodel.engine.drafts import draft_kernels
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import attention, elementwise, energy, matmul, roofline
+from perfmodel.equations import attention, elementwise, energy, matmul, roofline, softmax
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters
 from perfmodel.units import Numeric
@@ -73,8 +73,9 @@ def _time(problem: Problem, drafts: list[Draft]) -> list[Kernel]:
     memory = call(
         roofline.memory_time, [_memory_arguments(problem, draft, warm) for draft, warm in zip(drafts, hot, strict=True)]
     )
+    inside = problem.machine.choices.kernel_floor == "inside"
     times = call(
-        roofline.kernel_time,
+        roofline.floored_roofline_time if inside else roofline.kernel_time,
         [
             {"launch_floor": draft.parameters.launch_floor, "on_chip_time": on_chip, "memory_time": moved}
             for draft, on_chip, moved in zip(drafts, compute, memory, strict=True)
@@ -162,7 +163,8 @@ def _on_chip(problem: Problem, drafts: list[Draft]) -> list[Any]:
     tiles = [i for i, draft in enumerate(drafts) if draft.tile is not None]
     fused = [i for i, draft in enumerate(drafts) if draft.attention is not None]
     steady = [i for i, draft in enumerate(drafts) if draft.plateau is not None]
-    vector = [i for i, one in enumerate(drafts) if one.tile is None and one.attention is None and one.plateau is None]
+    paired = [i for i, draft in enumerate(drafts) if draft.two_units is not None]
+    vector = [i for i, one in enumerate(drafts) if one.on_vector_units]
     for i, time in zip(tiles, _on_chip_matmul(problem, [drafts[i] for i in tiles]), strict=True):
         compute[i] = time
     for i, time in zip(
@@ -170,6 +172,8 @@ def _on_chip(problem: Problem, drafts: list[Draft]) -> list[Any]:
     ):
         compute[i] = _backward(time, drafts[i])
     for i, time in zip(steady, call(roofline.plateau_time, [drafts[i].plateau or {} for i in steady]), strict=True):
+        compute[i] = time
+    for i, time in zip(paired, call(softmax.two_unit_time, [drafts[i].two_units or {} for i in paired]), strict=True):
         compute[i] = time
     rows = [{"flop": drafts[i].vector_flop, "vector_peak": problem.machine.vector_peak} for i in vector]
     for i, time in zip(vector, call(elementwise.vector_time, rows), strict=True):

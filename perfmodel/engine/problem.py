@@ -85,9 +85,13 @@ class Formats:
 
     def of(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor's storage role."""
-        return {Storage.ACTIVATION: self.activations, Storage.FLOAT32: self.full_precision, Storage.MASK: self.mask}[
-            storage
-        ]
+        widths = {
+            Storage.ACTIVATION: self.activations,
+            Storage.FLOAT32: self.full_precision,
+            Storage.MASK: self.mask,
+            Storage.WEIGHT: self.weights,
+        }
+        return widths[storage]
 
 
 #: Where something is kept.
@@ -180,6 +184,7 @@ class Problem:
     bf16_peak: Numeric | None = None  # FLOP/s, for the variant of MFU that papers quote
     routing: Routing = Routing()
     context: ContextParallel = ContextParallel()
+    grid_obstacles: tuple[str, ...] = ()  # operators of the layers that have no rule on a grid of the tensor group
     recurrences: tuple[str, ...] = ()  # operators along the sequence that context parallelism cannot cut
 
     @property

@@ -20,13 +20,16 @@ from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import KeyCosts, stopped_early
 from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
+from perfmodel.engine.stages import StageClass
+from perfmodel.engine.step import stage_passes
 from perfmodel.equations import energy, pipeline, roofline
-from perfmodel.parallel.collective_rules import GATHERED
+from perfmodel.parallel.collective_rules import GATHERED, TENSOR_GROUPS
+from perfmodel.parallel.grid_rules import PANELS
 from perfmodel.parallel.plan import Plan
 from perfmodel.provenance import Traced
 
 RECOMPUTE, OPTIMIZER = "recompute", "optimizer"
-_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert", "etp": "expert"}
+_GROUP_NAMES = {**dict.fromkeys(TENSOR_GROUPS, "tensor"), "cp": "context", "ep": "expert", "etp": "expert"}
 
 
 def number(value: Any) -> float:
@@ -171,7 +174,9 @@ def _model_parallel_rows(
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = {"tp": amount(step.tensor_exposed), "cp": _exposed_share_of_context(problem, evaluation)}
+    exposed = dict.fromkeys(TENSOR_GROUPS, amount(step.tensor_exposed))
+    exposed |= {"cp": _exposed_share_of_context(problem, evaluation)}
+    panels = _exposed_share_of_panels(evaluation)
     exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
@@ -186,6 +191,7 @@ def _model_parallel_rows(
         ):
             times = times * (1.0 + fraction)
         share = amount(step.regather_exposed) if row.use.regather else exposed[row.use.group]
+        share = panels if row.use.operation in PANELS else share
         name = (row.use.group, row.use.operation, number(row.size))
         sums = folded.setdefault(name, [0.0, 0.0, 0.0, amount(row.size)])
         for position, value in enumerate((times, times * amount(row.time), times * amount(row.time) * share)):
@@ -205,10 +211,23 @@ def _exposed_share_of_context(problem: Problem, evaluation: Evaluation) -> Any:
     return exposed / (exposed + hidden)
 
 
+def _exposed_share_of_panels(evaluation: Evaluation) -> Any:
+    """Exposure of the panels of products on a grid, shared out like that of context parallelism."""
+    stage, fraction = _critical_class(evaluation), evaluation.numbers.recompute_fraction
+    exposed, moved = (
+        amount(stage_passes(stage, evaluation.sections, fraction, name)[1]) for name in ("panels_exposed", "panels")
+    )
+    return exposed / moved if number(moved) > 0.0 else 0.0
+
+
+def _critical_class(evaluation: Evaluation) -> StageClass:
+    totals = [number(time.total) for time in evaluation.stage_times]
+    return evaluation.classes[int(np.argmax(totals))]
+
+
 def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """How often the critical stage runs each block."""
-    totals = [number(time.total) for time in evaluation.stage_times]
-    stage = evaluation.classes[int(np.argmax(totals))]
+    stage = _critical_class(evaluation)
     graph, leading = problem.graph, amount(stage.leading)
     counts = {
         block.name: leading * block.count / graph.leading_layers

@@ -6,7 +6,9 @@ from enum import StrEnum
 from functools import lru_cache
 
 from perfmodel.engine.low_bit import has_low_bit_role
-from perfmodel.engine.problem import Formats
+from perfmodel.engine.problem import Formats, Problem, total
+from perfmodel.engine.sizes import Sizes
+from perfmodel.parallel.placement import gathered_tensors
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import Block, Elementwise, ElementwiseKind, Operator, Storage, Tensor
 
@@ -28,6 +30,26 @@ def kept_bytes(formats: Formats, tensor: Tensor, form: Form) -> Numeric:
     if form == Form.ACTIVATION:
         return linear.activation_inputs
     return linear.saved if form == Form.LINEAR or linear.saves_a_copy else 0.0
+
+
+def saved_bytes(
+    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...], recomputed: frozenset[str]
+) -> Numeric:
+    """Bytes of activations that blocks with these weights keep for backward, per micro-batch."""
+    if not problem.workload.training:
+        return 0.0
+    keeps_gathered = problem.machine.choices.saved_inputs == "gathered"
+    return total(
+        [
+            weight * elements * kept_bytes(problem.formats, tensor, form)
+            for block, weight in blocks
+            for gathered in (gathered_tensors(block) if keeps_gathered else frozenset[str](),)
+            for tensor, form in saved_tensors(block, recomputed, problem.rebuilt)
+            for elements in (
+                sizes.gathered_elements(tensor) if tensor.name in gathered else sizes.tensor_elements(tensor),
+            )
+        ]
+    )
 
 
 def saved_tensors(block: Block, recomputed: frozenset[str], rebuilt: frozenset[str]) -> tuple[tuple[Tensor, Form], ...]:

@@ -15,15 +15,16 @@ import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.draft import BACKWARD, FORWARD
-from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies
+from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies, operator_path
 from perfmodel.engine.networks import Group
 from perfmodel.engine.orthogonal import orthogonal_work
 from perfmodel.engine.parameters import ALL_CLASSES, class_of
 from perfmodel.engine.problem import Problem, keep, model_number, total
-from perfmodel.engine.saved import kept_bytes, saved_tensors
-from perfmodel.engine.sizes import Sizes
-from perfmodel.equations import overlap
-from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
+from perfmodel.engine.saved import saved_bytes
+from perfmodel.engine.sizes import Grid, Sizes
+from perfmodel.equations import overlap, summa
+from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED, TENSOR_GROUPS
+from perfmodel.parallel.grid_rules import PANELS
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import Attention, AttentionMatmul, Block, Dispatch, GroupedMatmul, Matmul
 
@@ -46,6 +47,12 @@ class SectionCosts:
     tensor_backward: Numeric
     tensor_regather: Numeric
     tensor_recompute: Numeric
+    panels_forward: Numeric
+    panels_backward: Numeric
+    panels_recompute: Numeric
+    panels_exposed_forward: Numeric
+    panels_exposed_backward: Numeric
+    panels_exposed_recompute: Numeric
     context_forward: Numeric
     context_backward: Numeric
     context_recompute: Numeric
@@ -193,11 +200,24 @@ class _Fold:
                 row.time * row.applied * weight
                 for row, weight in self.rows
                 if row.use.group in groups
+                and row.use.operation not in PANELS
                 and row.use.phase == phase
                 and row.use.regather == regather
                 and (not recomputed_only or row.use.operator in self.recomputed)
             ]
         )
+
+    def panels(
+        self, phase: str, *, recomputed_only: bool = False
+    ) -> list[tuple[str, list[CommunicationCost], Numeric]]:
+        """Operator, collectives and weight of every product that is made of panels."""
+        found: dict[tuple[str, str], tuple[str, list[CommunicationCost], Numeric]] = {}
+        for row, weight in self.rows:
+            wanted = not recomputed_only or row.use.operator in self.recomputed
+            if row.use.operation in PANELS and row.use.phase == phase and wanted:
+                name = row.use.block, row.use.operator
+                found.setdefault(name, (operator_path(*name), [], weight))[1].append(row)
+        return list(found.values())
 
 
 def _fold(
@@ -231,8 +251,8 @@ def _fold(
         if recomputed
         else 0.0,
         **_communication(problem, sizes, fold),
-        saved=_saved_bytes(problem, sizes, blocks, recomputed),
-        saved_without_recompute=_saved_bytes(problem, sizes, blocks, frozenset()),
+        saved=saved_bytes(problem, sizes, blocks, recomputed),
+        saved_without_recompute=saved_bytes(problem, sizes, blocks, frozenset()),
         **_parameters(problem, sizes, blocks),
         **orthogonal_work(problem, sizes, blocks),
         **_energies(fold),
@@ -258,12 +278,36 @@ def _communication(problem: Problem, sizes: Sizes, fold: _Fold) -> dict[str, Num
         chosen = {"phase": phase, "recomputed_only": again}
         context = fold.communication("cp", **chosen) if run else 0.0
         times |= {
-            f"tensor_{name}": fold.communication("tp", **chosen) if run else 0.0,
+            f"tensor_{name}": fold.communication(*TENSOR_GROUPS, **chosen) if run else 0.0,
+            f"panels_{name}": _panels(fold, **chosen) if run and sizes.grid else 0.0,
+            f"panels_exposed_{name}": _exposed_panels(sizes.grid, fold, **chosen) if run and sizes.grid else 0.0,
             f"context_{name}": context,
             f"context_exposed_{name}": _exposed_context(problem, sizes, fold, context, **chosen) if run else 0.0,
             f"expert_{name}": fold.communication("ep", "etp", **chosen) if run and problem.has_experts else 0.0,
         }
     return times
+
+
+def _panels(fold: _Fold, *, phase: str, recomputed_only: bool) -> Numeric:
+    """Collectives of products on a grid."""
+    return total(
+        row.time * row.applied * weight
+        for _, rows, weight in fold.panels(phase, recomputed_only=recomputed_only)
+        for row in rows
+    )
+
+
+def _exposed_panels(grid: Grid, fold: _Fold, *, phase: str, recomputed_only: bool) -> Numeric:
+    """Collectives of products on a grid that the products themselves do not hide."""
+    products: dict[str, list[Numeric]] = {}
+    for kernel, _, _ in fold.select(phase):
+        products.setdefault(kernel.path, []).append(kernel.time)
+    return total(
+        grid.active
+        * weight
+        * summa.panels_exposed_time(total(row.time for row in rows), grid.blocks, total(products[path]))
+        for path, rows, weight in fold.panels(phase, recomputed_only=recomputed_only)
+    )
 
 
 def _exposed_context(
@@ -319,20 +363,6 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
-def _saved_bytes(
-    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...], recomputed: frozenset[str]
-) -> Numeric:
-    if not problem.workload.training:
-        return 0.0
-    return total(
-        [
-            weight * sizes.tensor_elements(tensor) * kept_bytes(problem.formats, tensor, form)
-            for block, weight in blocks
-            for tensor, form in saved_tensors(block, recomputed, problem.rebuilt)
-        ]
-    )
-
-
 def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...]) -> dict[str, Numeric]:
     counts: dict[str, list[Numeric]] = {one.field: [] for one in ALL_CLASSES}
     for block, weight in blocks:
@@ -361,6 +391,8 @@ def _energies(fold: _Fold) -> dict[str, Numeric]:
 _POLICY_FIELDS = (
     "recompute",
     "tensor_recompute",
+    "panels_recompute",
+    "panels_exposed_recompute",
     "context_recompute",
     "context_exposed_recompute",
     "expert_recompute",

@@ -6,9 +6,31 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from perfmodel.parallel.placement import has_tensor_axis, local_size
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import VISITS, Extent, Matmul, Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tensor group as a grid (:mod:`perfmodel.parallel.grid_rules`); plans without one have one row of all ranks.
+
+    Attributes
+    ----------
+    active
+        1 where products are made on the grid, else 0.
+    rows, columns
+        Its shape.
+    blocks
+        Panels of a product.
+    """
+
+    active: Numeric
+    rows: Numeric
+    columns: Numeric
+    blocks: Numeric
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,8 @@ class Sizes:
         Rows that the experts of the slowest rank work on, over the visits of the tokens of a rank.
     routed_mean
         Rows of the mean rank over those of the slowest: what counts for energy.
+    grid
+        None where no plan has a grid.
     """
 
     micro_batch: Numeric
@@ -45,6 +69,7 @@ class Sizes:
     etp: Numeric = 1.0
     routed_slowest: Numeric = 1.0
     routed_mean: Numeric = 1.0
+    grid: Grid | None = None
 
     def at(self, sequence: str | None) -> Sizes:
         """The same rank over the tokens of another sequence: the axis of its length, or None for the workload's."""
@@ -83,6 +108,19 @@ class Sizes:
         """Local elements of an extent once the context group has exchanged tokens for heads."""
         return local_size(extent, self._axes, {"tp": self.tp * self.cp})
 
+    def heads(self, extent: Extent) -> Numeric:
+        """Local elements of an extent of heads: those of a column of the grid."""
+        return self.local(extent) if self.grid is None else local_size(extent, self._axes, {"tp": self.grid.columns})
+
+    @property
+    def queries(self) -> Numeric:
+        """Tokens of one sequence whose attention this rank computes: those of its row of the grid."""
+        return self.sequence if self.grid is None else self.sequence / self.grid.rows
+
+    def whole(self, extent: Extent) -> Numeric:
+        """Elements of an extent over all ranks."""
+        return local_size(extent, self.axes, {})
+
     def rows(self, operator: Matmul) -> Numeric:
         """Rows of a linear layer on this rank.
 
@@ -97,6 +135,15 @@ class Sizes:
         tokens = self.tokens if has_tensor_axis(features) else self.tokens * self.token_shard
         count = tokens * self.local(features)
         return count * self.full_sequence if per_score else count
+
+    def gathered_elements(self, tensor: Tensor) -> Numeric:
+        """Local elements of a tensor that the ranks of the tensor group have gathered."""
+        here = self.at(tensor.sequence)
+        gathered = here.tokens * here.local(tensor.features)
+        # On a grid nothing is gathered.
+        return (
+            gathered if self.grid is None else np.where(self.grid.active > 0.0, self.tensor_elements(tensor), gathered)
+        )
 
     def tensor_elements(self, tensor: Tensor) -> Numeric:
         return self.at(tensor.sequence).elements(tensor.features, per_score=tensor.per_score)

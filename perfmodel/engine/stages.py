@@ -32,6 +32,8 @@ class PlanNumbers:
     sequence_parallel: Numeric
     zero: Numeric
     recompute_fraction: Numeric
+    tp_rows: Numeric
+    tp_blocks: Numeric
     devices: Numeric
     schedule: Schedule = SCHEDULES[ONE_F_ONE_B]  # structure, not a column
     synchronous: float = 1.0  # stages wait for each other before they update their weights
@@ -132,6 +134,7 @@ class StageTime:
     orthogonal_flop: Numeric
     largest_orthogonal_flop: Numeric
     expert_orthogonal_flop: Numeric
+    layers: Numeric
 
     @property
     def total(self) -> Numeric:

@@ -85,14 +85,20 @@ def stage_time(
     forward, backward = stage_sum(stage, sections, "forward"), stage_sum(stage, sections, "backward")
     recompute = fraction * layer_sum(stage, sections, "recompute")
     regather = stage_sum(stage, sections, "tensor_regather")
-    tensor_forward, tensor = _passes(stage, sections, fraction, "tensor")
-    context_forward, context_exposed = _passes(stage, sections, fraction, "context_exposed")
-    _, context = _passes(stage, sections, fraction, "context")
-    expert_forward, expert = _passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
-    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather
+    tensor_forward, tensor = stage_passes(stage, sections, fraction, "tensor")
+    context_forward, context_exposed = stage_passes(stage, sections, fraction, "context_exposed")
+    _, context = stage_passes(stage, sections, fraction, "context")
+    expert_forward, expert = stage_passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
+    panels_forward, panels_exposed = stage_passes(stage, sections, fraction, "panels_exposed")
+    _, panels = stage_passes(stage, sections, fraction, "panels")
+    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels_exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     forward_pass = (
-        forward + step.tensor_exposed * tensor_forward + context_forward + step.expert_exposed * expert_forward
+        forward
+        + step.tensor_exposed * tensor_forward
+        + panels_forward
+        + context_forward
+        + step.expert_exposed * expert_forward
     )
     held = stage_parameters(problem, stage, sections, plan)
     kept = kept_activations(sections, stage, plan)
@@ -108,7 +114,8 @@ def stage_time(
         pipeline=step.pipeline_exposed * sends,
         gather_forward=gathers.forward,
         gather_backward=gathers.backward,
-        tensor_overlapped=tensor + regather - tensor_exposed,
+        # Nothing hides the first panel of a product: exposed time may be longer than all of the collectives.
+        tensor_overlapped=np.maximum(tensor + regather + panels - tensor_exposed, 0.0),
         context_overlapped=context - context_exposed,
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
@@ -119,6 +126,7 @@ def stage_time(
         offload_bandwidth=moved.bandwidth,
         forward_pass=forward_pass + gathers.forward + moved.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
+        layers=stage.layers,
         **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
         orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
         largest_orthogonal_flop=holds_layers * sections.layer.largest_orthogonal_flop,
@@ -127,7 +135,7 @@ def stage_time(
     return times if problem.label is keep else _labelled(problem, stage.name, times)
 
 
-def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:
+def stage_passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:
     """Communication of one kind: of the forward pass, and of all passes with what recomputation repeats."""
     forward, backward = stage_sum(stage, sections, f"{name}_forward"), stage_sum(stage, sections, f"{name}_backward")
     again = fraction * layer_sum(stage, sections, f"{name}_recompute")
@@ -135,7 +143,7 @@ def _passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str)
 
 
 #: Units of the fields of a stage that are not times.
-_UNITS = {"parameters": "1", "flop": "FLOP", "bandwidth": "B/s"}
+_UNITS = {"parameters": "1", "layers": "1", "flop": "FLOP", "bandwidth": "B/s"}
 
 
 def _labelled(problem: Problem, stage: str, times: StageTime) -> StageTime:

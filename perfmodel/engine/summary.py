@@ -19,11 +19,19 @@ def plan_summary(plan: Plan, role: str) -> dict[str, Any]:
         "role": role,
         "pool": "default",
         **{name: int(getattr(plan, name)[0]) for name in PLAN_COUNTS},
+        **_grid(plan),
         "sequence_parallel": bool(plan.sequence_parallel[0]),
         "recompute": plan.recompute_policies[int(plan.recompute[0])],
         "recompute_fraction": float(plan.recompute_fraction[0]),
         "schedule": plan.schedule,
     }
+
+
+def _grid(plan: Plan) -> dict[str, int]:
+    """Shape of the grid of the tensor group, where it is one."""
+    if plan.tp_blocks[0] < 1:
+        return {}
+    return {name: int(getattr(plan, name)[0]) for name in ("tp_rows", "tp_columns", "tp_blocks")}
 
 
 def published_rows(resolved: ResolvedScenario, plain: Mapping[str, Any]) -> tuple[PublishedRow, ...]:

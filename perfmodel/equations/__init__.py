@@ -28,6 +28,8 @@ from perfmodel.equations import (
     reliability,
     roofline,
     scan,
+    softmax,
+    summa,
     training,
     uncertainty,
 )
@@ -56,6 +58,8 @@ __all__ = [
     "reliability",
     "roofline",
     "scan",
+    "softmax",
+    "summa",
     "training",
     "uncertainty",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.equations._guards import larger_and_ratio
+from perfmodel.equations._guards import inverse_count, larger_and_ratio
 from perfmodel.units import Count, Ratio, Seconds, equation
 
 STEP_STUDY = "perfmodel training-step study (closed forms for measured steps)"
@@ -41,6 +41,41 @@ def exposed_time(total: Seconds, exposed_fraction: Ratio, window: Seconds) -> Se
     """
     # The same as the formula above, without the cancellation of two equal times.
     return np.maximum(exposed_fraction * total, total - window)
+
+
+@equation(reference="Subramanian et al. 2024, arXiv 2410.00273; overlap by layer: Li et al. 2020, arXiv 2006.15704")
+def layered_exposed_time(total: Seconds, exposed_fraction: Ratio, window: Seconds, layers: Count) -> Seconds:
+    r"""Communication time that computation does not hide, when each layer hides behind the pass of the next one.
+
+    .. math:: t_e = \max\Bigl(x\, t,\; \frac{t}{L} + \Bigl(1 - \frac1L\Bigr) \max(t - w,\, 0)\Bigr)
+
+    Parameters
+    ----------
+    total
+        Communication of all layers :math:`t` [s].
+    exposed_fraction
+        Fraction that can never be hidden :math:`x` [1].
+    window
+        Computation of all layers that may run at the same time :math:`w` [s].
+    layers
+        Equal layers :math:`L \ge 1` [1].
+
+    Returns
+    -------
+    Seconds
+        Exposed time [s], from the communication of one layer to ``total``.
+
+    Notes
+    -----
+    The collective of the last layer of the pass has nothing left to hide behind. Assumes equal layers.
+
+    Examples
+    --------
+    >>> float(layered_exposed_time(8.0, 0.0, 100.0, 4.0)), float(layered_exposed_time(8.0, 0.0, 4.0, 4.0))
+    (2.0, 5.0)
+    """
+    last = inverse_count(layers)
+    return np.maximum(exposed_fraction * total, last * total + (1.0 - last) * np.maximum(total - window, 0.0))
 
 
 @equation(reference=f"{STEP_STUDY}; Zhao et al. 2023, arXiv 2304.11277 (FSDP)")

@@ -254,6 +254,38 @@ def kernel_time(launch_floor: Seconds, on_chip_time: Seconds, memory_time: Secon
     return launch_floor + larger * np.cbrt(1.0 + ratio * ratio * ratio)
 
 
+@equation(reference=f"{ROOFLINE}; Subramanian et al. 2024, arXiv 2410.00273 (the floor beside the arithmetic)")
+def floored_roofline_time(launch_floor: Seconds, on_chip_time: Seconds, memory_time: Seconds) -> Seconds:
+    r"""Time of one kernel whose launch floor hides behind its memory traffic, but not behind its arithmetic.
+
+    .. math:: t = \max(t_0 + c, \; m)
+
+    Parameters
+    ----------
+    launch_floor
+        Fixed time of a kernel :math:`t_0` [s].
+    on_chip_time
+        Time of the arithmetic :math:`c` [s].
+    memory_time
+        Time of the memory traffic :math:`m` [s].
+
+    Returns
+    -------
+    Seconds
+        Kernel time [s].
+
+    Notes
+    -----
+    Assumes that memory and arithmetic overlap perfectly. A kernel that is bound by memory pays no floor.
+
+    Examples
+    --------
+    >>> float(floored_roofline_time(1.0, 3.0, 2.0)), float(floored_roofline_time(1.0, 3.0, 9.0))
+    (4.0, 9.0)
+    """
+    return np.maximum(launch_floor + on_chip_time, memory_time)
+
+
 @equation(reference=ROOFLINE)
 def arithmetic_intensity(flop: Flop, traffic: Bytes) -> FlopPerByte:
     r"""Arithmetic work per byte of memory traffic.

@@ -194,6 +194,16 @@ class ReliabilityParameters:
 
 
 @dataclass(frozen=True)
+class StackChoices:
+    """What a stack declares in a word and not in a number (see ``specs.software.SoftwareSpec``)."""
+
+    kernel_floor: str = "outside"  # or "inside"
+    attention_arithmetic: str = "tiles"  # or "rates"
+    saved_inputs: str = "sharded"  # or "gathered"
+    data_overlap: str = "step"  # or "layer"
+
+
+@dataclass(frozen=True)
 class Factor:
     """One stated number behind a derived leaf: the leaf contains ``value ** power``."""
 
@@ -235,6 +245,7 @@ class Machine:
     prices: PriceParameters
     reliability: ReliabilityParameters
     host: HostParameters | None = None
+    choices: StackChoices = StackChoices()
     confidence: str = "assumed"  # calibrated | transferred | assumed
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
     experts_error: Numeric | None = None  # the same, added for a model with routed experts

@@ -18,7 +18,7 @@ from perfmodel.machine.facility import resolve_energy, resolve_prices, resolve_r
 from perfmodel.machine.host import resolve_host
 from perfmodel.machine.kernels import resolve_attention, resolve_elementwise, resolve_matmul, vector_peak_of
 from perfmodel.machine.lookup import Ledger, Levels, missing, needed
-from perfmodel.machine.machine import Machine, StepParameters
+from perfmodel.machine.machine import Machine, StackChoices, StepParameters
 from perfmodel.machine.network import resolve_tiers
 from perfmodel.provenance import Basis, Sourced
 from perfmodel.specs.efficiency import EfficiencySpec, KernelEfficiency
@@ -214,6 +214,12 @@ def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         "attention_kernel": software.attention.kernel,
         "packed_attention": software.attention.packed,
         "expert_dispatcher": software.expert_dispatcher,
+        "choices": StackChoices(
+            kernel_floor=software.kernel_floor,
+            attention_arithmetic=software.attention.arithmetic,
+            saved_inputs=software.saved_inputs,
+            data_overlap=software.data_overlap,
+        ),
         "step": _step(software, ledger),
         "confidence": confidence,
         "relative_error": ledger.take("relative_error", relative_error),

@@ -36,11 +36,14 @@ class CollectiveUse:
     phase
         ``forward`` or ``backward``.
     operation
-        ``all-reduce``, ``all-gather``, ``reduce-scatter`` or ``all-to-all``.
+        ``all-reduce``, ``all-gather``, ``reduce-scatter``, ``all-to-all``, ``send``, or ``broadcast`` and ``reduce`` of
+        the panels of a product.
     group
-        Mesh axis: ``tp``, ``cp``, ``ep`` or ``etp``.
+        Mesh axis: ``tp``, ``cp``, ``ep`` or ``etp``; or one axis of the grid of the tensor group: the ranks of one
+        row stand in different ``columns``, those of one column in different ``rows``.
     applies
-        ``always``, ``sequence_parallel`` or ``tensor_parallel_only`` (without sequence parallelism).
+        ``always``, ``sequence_parallel`` or ``tensor_parallel_only`` (without sequence parallelism), neither of them
+        on a grid; ``grid``.
     features
         Features per token of the full (gathered) tensor; axes of *other* mesh axes are still sharded.
     storage
@@ -50,7 +53,8 @@ class CollectiveUse:
     regather
         The collective repeats a forward gather for the weight gradient, so that the data gradient can hide it.
     tokens
-        ``full``: the micro-batch's tokens of this context-parallel rank; ``sequence``: of all of them.
+        ``full``: the micro-batch's tokens of this context-parallel rank; ``sequence``: of all of them; ``row``: of this
+        row of the grid; ``none``: a weight, which has none.
     context
         Kind of context parallelism that makes this collective; empty: every kind.
     sequence
@@ -99,6 +103,8 @@ def collective_use(block: Block, operator: Operator, tensor: str, **fields: Any)
     return CollectiveUse(block=block.name, operator=operator.name, tensor=tensor, name=name, **fields)
 
 
+#: Groups of tensor parallelism: all ranks, and those of a row or a column of their grid.
+TENSOR_GROUPS = ("tp", "columns", "rows")
 #: Kinds of context parallelism.
 GATHERED, RING, EXCHANGED = "all-gather", "ring", "all-to-all"
 

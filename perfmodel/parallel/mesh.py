@@ -188,6 +188,23 @@ def _joined_members(
     return members
 
 
+def grid_strides(plan: Plan, stride: Counts) -> Mapping[str, Counts]:
+    """Rank distance between neighbours of one row of the grid (its ``columns``) and of one column (its ``rows``).
+
+    Parameters
+    ----------
+    plan
+        Plans.
+    stride
+        Rank distance between neighbours of the tensor group.
+    """
+    first = plan.tp_column_first > 0
+    return {
+        "columns": stride * np.where(first, plan.tp_rows, 1),
+        "rows": stride * np.where(first, 1, plan.tp_columns),
+    }
+
+
 def expert_sizes(plan: Plan) -> Mapping[str, Counts]:
     """Sizes of the mesh of the experts of a stage: ``etp``, ``ep`` and ``edp`` (replicas of an expert's shard).
 

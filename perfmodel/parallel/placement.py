@@ -230,6 +230,17 @@ def is_column_parallel(operator: Operator) -> bool:
     return isinstance(operator, Matmul) and has_tensor_axis(operator.columns)
 
 
+def gathered_tensors(block: Block) -> frozenset[str]:
+    """Names of the tensors of a block that sequence parallelism gathers: the inputs of column-parallel matmuls."""
+    return frozenset(
+        name
+        for operator in block.operators
+        if is_column_parallel(operator)
+        for name in operator.inputs
+        if name in block.tensors and not has_tensor_axis(block.tensors[name].features)
+    )
+
+
 def output_placement(operator: Operator) -> Placement | None:
     """Placement of the output over the tensor-parallel group; None = as the inputs (token-local operators)."""
     if isinstance(operator, Embedding) and MESH_OF_AXIS.get(operator.vocabulary) == "tp":

@@ -25,6 +25,11 @@ class Plan:
     ----------
     tp, cp, pp, ep, etp
         Tensor, context, pipeline, expert and expert-tensor parallel sizes.
+    tp_rows, tp_blocks
+        Rows of the grid of the tensor group, and panels of a product on it (SUMMA); 1 and 0 without a grid. The
+        grid has ``tp / tp_rows`` columns.
+    tp_column_first
+        0 or 1: neighbouring ranks of the grid stand in one column, not in one row.
     dp_replicate, dp_shard
         Data-parallel replicas, and ranks over which state is sharded; ``dp = dp_replicate * dp_shard``
         excludes ``cp``. With ZeRO 0-2 state is sharded over all of ``dp`` and ``dp_shard = dp``.
@@ -68,6 +73,9 @@ class Plan:
     zero: Counts
     recompute: Counts
     recompute_fraction: NDArray[np.float64]
+    tp_rows: Counts
+    tp_blocks: Counts
+    tp_column_first: Counts
     recompute_policies: tuple[str, ...] = ("none",)
     layers_per_stage: tuple[int, ...] | None = None
     embedding_and_head_as_layers: bool = False
@@ -80,6 +88,11 @@ class Plan:
     @property
     def dp(self) -> Counts:
         return self.dp_replicate * self.dp_shard
+
+    @property
+    def tp_columns(self) -> Counts:
+        """Columns of the grid of the tensor group; all of its ranks without a grid."""
+        return self.tp // np.maximum(self.tp_rows, 1)
 
     @property
     def devices(self) -> Counts:
@@ -121,10 +134,12 @@ class Plan:
                 "virtual_stages",
                 "micro_batch",
                 "num_microbatches",
+                "tp_rows",
             ),
             1,
         )
-        neutral |= {"sequence_parallel": 0, "zero": 0, "recompute": 0, "recompute_fraction": 1.0}
+        neutral |= dict.fromkeys(("sequence_parallel", "zero", "recompute", "tp_blocks", "tp_column_first"), 0)
+        neutral |= {"recompute_fraction": 1.0}
         merged = neutral | dict(columns)
         dtypes = {name: np.float64 if name == "recompute_fraction" else np.int64 for name in merged}
         arrays = {name: np.atleast_1d(np.asarray(value, dtype=dtypes[name])) for name, value in merged.items()}

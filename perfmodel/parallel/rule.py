@@ -57,6 +57,7 @@ class Question:
     mixer_heads: int = 0
     mixer_groups: int = 0
     full_kv_heads: int = 0
+    grid_obstacles: tuple[str, ...] = ()
 
 
 def not_divisible(number: Counts | int, divisor: Counts) -> Mask:

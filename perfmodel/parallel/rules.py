@@ -12,6 +12,7 @@ import numpy as np
 
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.expert_rules import context_rules, expert_rules
+from perfmodel.parallel.grid_shape import grid_shape_rules
 from perfmodel.parallel.plan import Counts, Plan
 from perfmodel.parallel.rule import Mask, Question, RuleOutcome, nearest_divisors, not_divisible
 from perfmodel.parallel.schedule_rules import schedule_rules
@@ -39,6 +40,7 @@ def integer_rules(
     mixer_heads: int = 0,
     mixer_groups: int = 0,
     full_kv_heads: int = 0,
+    grid_obstacles: tuple[str, ...] = (),
 ) -> tuple[RuleOutcome, ...]:
     """Apply every rule to every plan.
 
@@ -62,6 +64,8 @@ def integer_rules(
         Heads (or channels) of a recurrent mixer, and groups of them that share their vectors; 0 without one.
     full_kv_heads
         Key-value heads of the full-attention layers where they differ from those of the windowed ones; else 0.
+    grid_obstacles
+        Operators of the layers that have no rule on a grid of the tensor group.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def integer_rules(
         sequence_length=sequence_length, global_batch=global_batch, cluster_devices=cluster_devices,
         requested_devices=requested_devices, experts=experts, expert_ffn=expert_ffn, shared_ffn=shared_ffn,
         context=context, balanced=balanced, recurrences=recurrences, mixer_heads=mixer_heads,
-        mixer_groups=mixer_groups, full_kv_heads=full_kv_heads,
+        mixer_groups=mixer_groups, full_kv_heads=full_kv_heads, grid_obstacles=grid_obstacles,
     )  # fmt: skip
     return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
 
@@ -109,7 +113,9 @@ def _positive(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
     )
 
 
-_MAY_BE_ZERO = frozenset({"sequence_parallel", "zero", "recompute", "recompute_fraction"})
+_MAY_BE_ZERO = frozenset(
+    {"tp_blocks", "tp_column_first", "sequence_parallel", "zero", "recompute", "recompute_fraction"}
+)
 
 
 def _devices(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
@@ -131,7 +137,7 @@ def _devices(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 
 
 def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
-    tp = plan.tp
+    tp, named = plan.tp_columns, _tensor_name(plan)
     sizes = (
         (question.heads, "attention heads"),
         (question.ffn, "feed-forward columns"),
@@ -143,7 +149,7 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
             f"tp divides {what}",
             not_divisible(size, tp),
             lambda row, size=size, what=what: (
-                f"tp = {tp[row]} does not divide the {size} {what}{nearest_divisors(size, int(tp[row]))}"
+                f"{named(row)} does not divide the {size} {what}{nearest_divisors(size, int(tp[row]))}"
             ),
         )
     copied = (
@@ -156,7 +162,7 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
             f"tp fits {what}",
             not_divisible(size, tp) & (np.mod(tp, max(size, 1)) != 0),
             lambda row, size=size, what=what: (
-                f"tp = {tp[row]} neither divides the {size} {what} nor is a multiple of them"
+                f"{named(row)} neither divides the {size} {what} nor is a multiple of them"
                 f"{nearest_divisors(size, int(tp[row]))}"
             ),
         )
@@ -164,8 +170,27 @@ def _tensor(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     yield RuleOutcome(
         "tp within widths",
         tp > widest,
-        lambda row: f"tp = {tp[row]} is more than the narrowest sharded width of the model, {widest}",
+        lambda row: f"{named(row)} is more than the narrowest sharded width of the model, {widest}",
     )
+
+
+def _grid(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
+    rules = grid_shape_rules(
+        plan, hidden=question.hidden, ffn=question.ffn, sequence_length=question.sequence_length,
+        obstacles=question.grid_obstacles,
+    )  # fmt: skip
+    yield from (RuleOutcome(*rule) for rule in rules)
+
+
+def _tensor_name(plan: Plan) -> Callable[[int], str]:
+    """The ranks that share heads and features: all of the tensor group, or the columns of its grid."""
+
+    def named(row: int) -> str:
+        if plan.tp_blocks[row] < 1:
+            return f"tp = {plan.tp[row]}"
+        return f"tp / tp_grid.rows = {plan.tp[row]} / {plan.tp_rows[row]} = {plan.tp_columns[row]} columns of the grid"
+
+    return named
 
 
 def _pipeline(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
@@ -249,7 +274,7 @@ def _sequence(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     shards = plan.cp * plan.tp
     yield RuleOutcome(
         "sequence parallel divides sequence",
-        (plan.sequence_parallel > 0) & not_divisible(length, shards),
+        (plan.sequence_parallel > 0) & (plan.tp_blocks < 1) & not_divisible(length, shards),
         lambda row: f"sequence parallelism needs the {length} tokens to be a multiple of cp*tp = {shards[row]}",
     )
 
@@ -280,5 +305,5 @@ def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
 
 
 _RULES: tuple[Callable[[Plan, Question], Iterator[RuleOutcome]], ...] = (
-    _positive, _devices, _tensor, _pipeline, _batch, _sequence, context_rules, expert_rules, _sharding,
+    _positive, _devices, _tensor, _grid, _pipeline, _batch, _sequence, context_rules, expert_rules, _sharding,
 )  # fmt: skip

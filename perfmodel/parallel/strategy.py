@@ -49,6 +49,17 @@ class RecomputeChoice(Protocol):
     def fraction(self) -> Number | None: ...
 
 
+class GridChoice(Protocol):
+    """The ``tp_grid:`` block."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def neighbours(self) -> str: ...
+
+
 class Strategy(Protocol):
     """The ``strategy:`` block of a scenario, as ``perfmodel.specs.strategy`` reads it; None = not stated."""
 
@@ -60,6 +71,8 @@ class Strategy(Protocol):
     def recompute(self) -> RecomputeChoice: ...
     @property
     def pipeline(self) -> PipelineChoice: ...
+    @property
+    def tp_grid(self) -> GridChoice | None: ...
     @property
     def stage_layers(self) -> tuple[int, ...] | None: ...
 
@@ -113,6 +126,9 @@ def plan_from_strategy(
 def _stated_columns(strategy: Strategy, layers: int, policies: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: getattr(strategy, name) for name in _COLUMNS}
     columns |= {name: getattr(strategy, name) for name in _OPTIONAL_COLUMNS if getattr(strategy, name) is not None}
+    grid = strategy.tp_grid
+    if grid is not None:
+        columns |= {"tp_rows": grid.rows, "tp_blocks": grid.blocks, "tp_column_first": int(grid.neighbours == "column")}
     return columns | {
         "sequence_parallel": int(strategy.sequence_parallel),
         "virtual_stages": strategy.pipeline.virtual_stages,
@@ -183,6 +199,9 @@ def plan_from_table(
     dp = _data_parallel(values, model, None if devices is None else _column("devices", devices))
     values |= _sharding(values, dp)
     values.pop("dp", None)
+    if "tp_blocks" in values:  # activations lie on both axes of a grid
+        given = values.get("sequence_parallel", np.zeros(1, dtype=np.int64))
+        values["sequence_parallel"] = np.where(values["tp_blocks"] > 0, 1, given)
     if "num_microbatches" not in values and global_batch is not None:
         replica = np.maximum(dp * _get(values, "micro_batch"), 1)
         values["num_microbatches"] = np.maximum(_column("global_batch", global_batch) // replica, 1)

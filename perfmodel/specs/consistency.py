@@ -29,6 +29,10 @@ def strategy_problems(scenario: Scenario, devices: int, document: Document) -> l
     def say(key: str, what: str) -> None:
         problems.append(Problem(document.place(("strategy", key)), f"strategy.{key}", what))
 
+    grid = plan.tp_grid
+    if grid is not None and grid.rows * grid.columns != plan.tp:
+        product = f"rows * columns = {grid.rows} * {grid.columns} = {grid.rows * grid.columns}"
+        say("tp_grid", f"{product} conflicts with tp = {plan.tp}: the grid holds the ranks of the tensor group")
     shards = _data_parallel(plan.dp_replicate, plan.dp_shard, plan.dp)
     if plan.dp is not None and shards is not None and shards != plan.dp:
         say("dp", f"{plan.dp} conflicts with dp_replicate * dp_shard = {plan.dp_replicate} * {plan.dp_shard}")

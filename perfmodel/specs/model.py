@@ -75,12 +75,25 @@ class AttentionSpec(SpecModel):
 
 
 class MlpSpec(SpecModel):
-    """Feed-forward network: ``hidden`` is its inner width; ``gated`` adds a second input projection."""
+    """Feed-forward network.
+
+    Attributes
+    ----------
+    hidden
+        Inner width.
+    gated
+        A second input projection gates the first.
+    activation, bias
+        Activation function; whether the projections have a bias.
+    dropout
+        Dropout also between the activation and the second projection (vision transformers).
+    """
 
     hidden: CountField
     gated: SwitchField
     activation: Activation = "silu"
     bias: SwitchField = False
+    dropout: SwitchField = False
 
 
 class NormSpec(SpecModel):
@@ -300,6 +313,8 @@ class ModelSpec(FileSpec):
         attention; ``-`` (MLP) and ``E`` (experts) where a layer is only that. None: attention everywhere.
     train_prediction_layers
         Train the ``moe.prediction_layers`` too: they lie beside the head, whose matrix they share.
+    layers_only
+        Only the repeating layers are there: no embedding, no head and no loss, as in studies that count nothing else.
     parameters
         Free dimensions for builders that a user registers, and facts that have no field of their own.
     """
@@ -324,6 +339,7 @@ class ModelSpec(FileSpec):
     ssm: SsmSpec | None = None
     encoder: EncoderSpec | None = None
     train_prediction_layers: SwitchField = False
+    layers_only: SwitchField = False
     facts: FactsSpec = FactsSpec()
     parameters: Mapping[str, float] = Field(default_factory=dict)
 

@@ -64,10 +64,22 @@ class BehaviourSpec(SpecModel):
 
 
 class AttentionChoice(SpecModel):
-    """Which attention kernel the stack runs; ``packed``: query heads of one group share a tile."""
+    """Which attention kernel the stack runs.
+
+    Attributes
+    ----------
+    kernel
+        ``flash`` (one fused kernel) or ``unfused``.
+    packed
+        Query heads of one group share a tile.
+    arithmetic
+        Of the fused kernel: ``tiles`` (tiles over units, the softmax a latency per score) or ``rates`` (matrix products
+        at the plateau, then the softmax at the same fraction of the vector peak).
+    """
 
     kernel: Literal["flash", "unfused"] = "flash"
     packed: SwitchField = True
+    arithmetic: Literal["tiles", "rates"] = "tiles"
 
 
 class DefaultsSpec(SpecModel):
@@ -111,15 +123,24 @@ class SoftwareSpec(FileSpec):
     such an entry use their usual numbers); ``recompute_policies`` maps a name to patterns of operator names (as in a
     shell); ``recipes`` are the numerics that it can run. ``expert_dispatcher``: ``flat`` sends every copy of a token to
     its expert in one all-to-all; ``hierarchical`` sends a token once to each network domain and forwards it inside.
+
+    ``kernel_floor``: the launch floor of a kernel stands ``outside`` of the (smooth) maximum of arithmetic and memory
+    time, or ``inside`` of a hard one, beside the arithmetic. ``saved_inputs``: with sequence parallelism a matmul keeps
+    its share of its input and gathers it again for the weight gradient (``sharded``), or keeps what it gathered
+    (``gathered``). ``data_overlap``: data-parallel collectives hide behind the passes of a whole micro-batch
+    (``step``), or those of a layer behind the pass of the next one (``layer``).
     """
 
     kind: Literal["software"]
     year: int | None = None
     kernel_model: Literal["tile_loop", "roofline"] = "tile_loop"
+    kernel_floor: Literal["outside", "inside"] = "outside"
     attention: AttentionChoice = AttentionChoice()
     defaults: DefaultsSpec = DefaultsSpec()
     expert_dispatcher: Literal["flat", "hierarchical", "node-limited"] = "flat"
     collectives: str = ""
+    saved_inputs: Literal["sharded", "gathered"] = "sharded"
+    data_overlap: Literal["step", "layer"] = "step"
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()

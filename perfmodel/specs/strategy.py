@@ -160,6 +160,28 @@ class OffloadSpec(SpecModel):
         return self.activations is not None and self.activations.value > 0.0
 
 
+class TensorGridSpec(SpecModel):
+    """Two-dimensional tensor parallelism: the ``rows * columns = tp`` ranks form a grid and multiply by SUMMA.
+
+    Attributes
+    ----------
+    rows
+        Parts of the tokens, and of the rows of every weight matrix.
+    columns
+        Parts of the features of every activation, and of the columns of every weight matrix.
+    blocks
+        Panels into which a product is cut: one panel is broadcast while another is multiplied.
+    neighbours
+        Devices next to each other stand in one row (``row``: activations travel between them) or in one ``column``
+        (weights do).
+    """
+
+    rows: WholeField
+    columns: WholeField
+    blocks: WholeField
+    neighbours: Literal["row", "column"] = "row"
+
+
 class StrategySpec(SpecModel):
     """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
 
@@ -177,6 +199,8 @@ class StrategySpec(SpecModel):
         0 none, 1 optimizer state, 2 and gradients, 3 and parameters, sharded over ``dp_shard`` times ``cp``.
     recompute
         Name of a policy, or ``{policy, blocks | fraction}``.
+    tp_grid
+        ``{rows, columns, blocks}``: the tensor group as a grid (absent: one-dimensional). ``sequence_parallel`` is on.
     context_parallel
         ``all-gather``, ``ring`` or ``all-to-all``, or ``{kind, balanced}``.
     order
@@ -200,6 +224,7 @@ class StrategySpec(SpecModel):
     sequence_parallel: SwitchField = False
     zero: Literal[0, 1, 2, 3] = 0
     recompute: RecomputeSpec = RecomputeSpec()
+    tp_grid: TensorGridSpec | None = None
     context_parallel: ContextParallelSpec = ContextParallelSpec()
     order: GroupOrder = DEFAULT_ORDER
     layers_per_stage: tuple[CountField, ...] | None = None

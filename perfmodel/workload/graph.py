@@ -40,6 +40,7 @@ class Storage(StrEnum):
     ACTIVATION = "activations"
     FLOAT32 = "fp32"
     MASK = "mask"
+    WEIGHT = "weights"
 
 
 @dataclass(frozen=True)

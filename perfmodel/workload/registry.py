@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from perfmodel.errors import UnsupportedOperator, UsageError, nearest
@@ -91,7 +92,14 @@ def _build(model: ModelSpec, attention_kernel: AttentionKernel) -> OperatorGraph
             f"{model.name}: no builder for the family {model.family!r}{f' (blocks: {blocks})' if blocks else ''}; "
             f"known families: {known}{hint}. The dimensions are catalogued and can be looked at"
         )
-    return builder(model, attention_kernel)
+    graph = builder(model, attention_kernel)
+    return without_ends(graph) if model.layers_only else graph
+
+
+def without_ends(graph: OperatorGraph) -> OperatorGraph:
+    """The repeating layers alone: nothing before them, nothing after them."""
+    empty = {"operators": (), "tensors": {}, "inputs": ()}
+    return replace(graph, prologue=replace(graph.prologue, **empty), epilogue=replace(graph.epilogue, **empty))
 
 
 def optional_blocks(model: ModelSpec) -> list[str]:

@@ -103,6 +103,30 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "numerics": "bf16-mixed",
         "strategy": {"tp": 2, "cp": 2, "sequence_parallel": True, "zero": 3, "recompute": "full"},
     },
+    # A tensor group of two rows and four columns across two nodes, everything recomputed.
+    "llama-8b-grid": {
+        "model": "llama-3.1-8b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64},
+        "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 16384, "global_batch": 64},
+        "numerics": "bf16-mixed",
+        "strategy": {
+            "tp": 16,
+            "pp": 2,
+            "tp_grid": {"rows": 4, "columns": 4, "blocks": 8, "neighbours": "column"},
+            "zero": 1,
+            "recompute": "full",
+        },
+    },
+    # Layers without ends, floors inside the maximum, inputs kept as gathered, data parallelism layer by layer.
+    "gpt-layers": {
+        "model": {"extends": "gpt3-13b", "name": "layers", "layers_only": True},
+        "cluster": {"name": "hgx-a100-ib-hdr", "devices": 64},
+        "software": "hpc-study-2024",
+        "workload": {"kind": "training", "sequence_length": 2048, "global_batch": 64, "tokens": "1T"},
+        "numerics": "bf16-mixed",
+        "strategy": {"tp": 4, "cp": 2, "pp": 4, "sequence_parallel": True, "zero": 1},
+    },
     # Experts over ranks and over columns, with a pipeline.
     "mixtral": {
         "model": "mixtral-8x7b",

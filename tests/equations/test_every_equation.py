@@ -21,6 +21,7 @@ from perfmodel.units import BASE_SYMBOLS, EQUATIONS, Unit, equation_units
 PAGES = {
     "collective_volumes": "collectives",
     "collective_routes": "collectives",
+    "softmax": "attention",
     "pipeline_paths": "pipeline",
     "pipeline_schedules": "pipeline",
     "expert_kernels": "experts",

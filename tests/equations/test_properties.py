@@ -37,6 +37,8 @@ FRACTIONS = {"plateau", "link_fraction", "copy_fraction", "bandwidth_fraction", 
 #: Parameters whose growth may shorten a time, and why.
 NOT_SLOWER = {
     ("exposed_time", "window"),  # more computation hides more
+    ("layered_exposed_time", "window"),
+    ("panels_exposed_time", "compute"),
     ("recompute_time", "skipped_time"),  # what is skipped is not recomputed
     ("daly_interval", "checkpoint_time"),  # an interval, not a cost; falls back to the MTBF
     ("daly_interval", "mtbf"),

@@ -52,6 +52,8 @@ def _mlp(asm: Assembler, model: ModelSpec, source: str, names: tuple[str, str, s
     columns = inner * 2 if mlp.gated else inner
     up = asm.matmul(up_name, source, HIDDEN, columns, bias=columns if mlp.bias else ())
     activated = _activation(asm, model, activation_name, up, inner)
+    if mlp.dropout:
+        activated = asm.dropout(f"{activation_name}_dropout", activated, inner)
     return asm.matmul(down_name, activated, inner, HIDDEN, bias=HIDDEN if mlp.bias else ())
 
 
