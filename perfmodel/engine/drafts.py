@@ -292,7 +292,8 @@ class _Writer:
         flop, traffic = scan_work(self.problem, self.sizes, operator)
         data_type = formats.compute["attention"]
         matrix = machine.matmul[data_type]
-        rate = {"peak": matrix.peak, "plateau": matrix.plateau / machine.step.matmul_slowdown}
+        plateau = matrix.plateau * machine.sustained_rate / machine.step.matmul_slowdown
+        rate = {"peak": matrix.peak, "plateau": plateau}
         passes = [(FORWARD, flop, traffic)]
         if self.problem.workload.training:
             passes.append((BACKWARD, scan.scan_backward_flop(flop), scan.scan_backward_traffic(traffic)))
