@@ -15,7 +15,7 @@ from perfmodel.engine.model_flop import attended_pairs
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.routing import is_routed, permuted_elements, touched
 from perfmodel.engine.scans import scan_work
-from perfmodel.engine.sizes import Grid, Sizes
+from perfmodel.engine.sizes import Sizes, panels
 from perfmodel.equations import attention, elementwise, scan, softmax, training
 from perfmodel.errors import UnsupportedOperator
 from perfmodel.machine.machine import AttentionParameters
@@ -91,7 +91,7 @@ class _Writer:
     ) -> None:  # fmt: skip
         columns, contraction = self.sizes.local(operator.columns), self.sizes.local(operator.contraction)
         if self.sizes.grid is not None and is_on_grid(operator):
-            batch, rows, columns, contraction = self._on_grid(self.sizes.grid, operator, columns, contraction)
+            batch, rows, columns, contraction = panels(self.sizes, self.sizes.grid, operator, columns, contraction)
         data_type = self.problem.formats.compute[operator.precision]
         formats = self.problem.formats
         widths = operand_widths(formats, operator)
@@ -147,21 +147,6 @@ class _Writer:
         kind = self.problem.machine.elementwise[ElementwiseKind.CAST.value]
         cast = Draft(block.name, operator.name, phase, "vector", kind, streamed=traffic, mean_share=mean_share)
         self.drafts.append(cast)
-
-    def _on_grid(
-        self, grid: Grid, operator: Matmul | GroupedMatmul, columns: Numeric, contraction: Numeric
-    ) -> tuple[Numeric, Numeric, Numeric, Numeric]:
-        """Panels of a product: the whole contraction, cut into blocks; each adds to the same block of the result.
-
-        Backward is a batch of as many products: panels of the data gradient and of the weight gradient.
-        """
-        tokens, on_grid = self.sizes.tokens, grid.active > 0.0
-        return (
-            np.where(on_grid, grid.blocks, 1.0),
-            tokens / grid.rows,
-            np.where(on_grid, self.sizes.whole(operator.columns) / grid.columns, columns),
-            np.where(on_grid, self.sizes.whole(operator.contraction) / grid.blocks, contraction),
-        )
 
     def _attention_matmul(self, block: Block, operator: AttentionMatmul) -> None:
         """Scores or context of unfused attention: ``batch * heads`` matmuls over all pairs, causal or not."""

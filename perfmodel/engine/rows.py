@@ -19,9 +19,9 @@ from perfmodel.engine.parameters import Held, amounts
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import KeyCosts, stopped_early
-from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
 from perfmodel.engine.stages import StageClass
 from perfmodel.engine.step import stage_passes
+from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
 from perfmodel.equations import energy, pipeline, roofline
 from perfmodel.parallel.collective_rules import GATHERED, TENSOR_GROUPS
 from perfmodel.parallel.grid_rules import PANELS

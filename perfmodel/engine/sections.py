@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
-
-import numpy as np
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.draft import BACKWARD, FORWARD
@@ -385,55 +382,3 @@ def _energies(fold: _Fold) -> dict[str, Numeric]:
         f"recompute_{part}_energy": total([getattr(one, part) * weight for _, one, weight in again]) for part in parts
     }
     return result
-
-
-#: Fields that depend on the recompute policy.
-_POLICY_FIELDS = (
-    "recompute",
-    "tensor_recompute",
-    "panels_recompute",
-    "panels_exposed_recompute",
-    "context_recompute",
-    "context_exposed_recompute",
-    "expert_recompute",
-    "saved",
-    "recompute_flop",
-    "recompute_matrix_energy",
-    "recompute_vector_energy",
-    "recompute_memory_energy",
-)
-
-
-def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
-    """Sections per plan from sections per shard key.
-
-    Parameters
-    ----------
-    costs
-        Per key; columns of length K (or numbers).
-    take, policy
-        Shape (n,): the key and the index of the recompute policy of each plan.
-    """
-    first = costs.sections[0]
-
-    def pick(section: str) -> SectionCosts:
-        picked: dict[str, Numeric] = {}
-        for item in fields(SectionCosts):
-            if item.name in _POLICY_FIELDS and len(costs.sections) > 1:
-                table = _table([getattr(getattr(one, section), item.name) for one in costs.sections])
-                picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
-            else:
-                column = getattr(getattr(first, section), item.name)
-                picked[item.name] = column[take] if getattr(column, "size", 1) > 1 else column
-        return SectionCosts(**picked)
-
-    leading = None if first.leading is None else pick("leading")
-    return Sections(pick("embedding"), pick("layer"), pick("head"), leading)
-
-
-def _table(rows: Sequence[Any]) -> np.ndarray:
-    width = max(np.size(row) for row in rows)
-    table = np.empty((len(rows), width))
-    for position, row in enumerate(rows):
-        table[position] = row
-    return table

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.parallel.placement import has_tensor_axis, local_size
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import VISITS, Extent, Matmul, Tensor
+from perfmodel.workload.operators import VISITS, Extent, GroupedMatmul, Matmul, Tensor
 
 
 @dataclass(frozen=True)
@@ -147,3 +147,21 @@ class Sizes:
 
     def tensor_elements(self, tensor: Tensor) -> Numeric:
         return self.at(tensor.sequence).elements(tensor.features, per_score=tensor.per_score)
+
+
+def panels(
+    sizes: Sizes, grid: Grid, operator: Matmul | GroupedMatmul, columns: Numeric, contraction: Numeric
+) -> tuple[Numeric, Numeric, Numeric, Numeric]:
+    """Products of a matmul on a grid: how many, and the rows, columns and contraction of each.
+
+    The whole contraction is cut into blocks; each adds to the same block of the result. Backward is a batch of as many
+    products: panels of the data gradient and of the weight gradient. ``columns`` and ``contraction`` are those of plans
+    without a grid.
+    """
+    on_grid = grid.active > 0.0
+    return (
+        np.where(on_grid, grid.blocks, 1.0),
+        sizes.tokens / grid.rows,
+        np.where(on_grid, sizes.whole(operator.columns) / grid.columns, columns),
+        np.where(on_grid, sizes.whole(operator.contraction) / grid.blocks, contraction),
+    )

@@ -1,0 +1,63 @@
+"""Sections per plan from sections per shard key: what a search gathers instead of costing again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from perfmodel.engine.sections import KeyCosts, SectionCosts, Sections
+from perfmodel.units import Numeric
+
+#: Fields that depend on the recompute policy.
+_POLICY_FIELDS = (
+    "recompute",
+    "tensor_recompute",
+    "panels_recompute",
+    "panels_exposed_recompute",
+    "context_recompute",
+    "context_exposed_recompute",
+    "expert_recompute",
+    "saved",
+    "recompute_flop",
+    "recompute_matrix_energy",
+    "recompute_vector_energy",
+    "recompute_memory_energy",
+)
+
+
+def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
+    """Sections per plan from sections per shard key.
+
+    Parameters
+    ----------
+    costs
+        Per key; columns of length K (or numbers).
+    take, policy
+        Shape (n,): the key and the index of the recompute policy of each plan.
+    """
+    first = costs.sections[0]
+
+    def pick(section: str) -> SectionCosts:
+        picked: dict[str, Numeric] = {}
+        for item in fields(SectionCosts):
+            if item.name in _POLICY_FIELDS and len(costs.sections) > 1:
+                table = _table([getattr(getattr(one, section), item.name) for one in costs.sections])
+                picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
+            else:
+                column = getattr(getattr(first, section), item.name)
+                picked[item.name] = column[take] if getattr(column, "size", 1) > 1 else column
+        return SectionCosts(**picked)
+
+    leading = None if first.leading is None else pick("leading")
+    return Sections(pick("embedding"), pick("layer"), pick("head"), leading)
+
+
+def _table(rows: Sequence[Any]) -> np.ndarray:
+    width = max(np.size(row) for row in rows)
+    table = np.empty((len(rows), width))
+    for position, row in enumerate(rows):
+        table[position] = row
+    return table
