@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
         Kind("numerics", "perfmodel.specs.numerics:NumericsSpec", "catalog/numerics"),
         Kind("formats", "perfmodel.specs.formats:FormatsSpec", "catalog/formats"),
         Kind("vocabulary", "perfmodel.specs.vocabulary:VocabularySpec", "catalog/vocabulary"),
+        Kind("kernel-vocabulary", "perfmodel.specs.kernel_vocabulary:KernelVocabularySpec", "catalog/vocabulary"),
         Kind("scenario", "perfmodel.specs.scenario:Scenario", "scenarios"),
         Kind("sources", "perfmodel.specs.sources:SourcesSpec", ""),
     )

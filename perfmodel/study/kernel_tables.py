@@ -1,7 +1,7 @@
 """Tables of kernel measurements: which kernel a row times, on what, and its sizes.
 
 The names of the columns and of the values are those of the collectors of serving frameworks; what they mean in the
-catalogue is in ``catalog/measurements/kernels.yaml``. Measured values and sources are never looked at here.
+catalogue is in ``catalog/vocabulary/kernel-tables.yaml``. Measured values and sources are never looked at here.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Case:
 @functools.cache
 def names() -> Mapping[str, Any]:
     """The shipped table of names."""
-    return read_file(package_folder() / "catalog" / "measurements" / "kernels.yaml").data
+    return read_file(package_folder() / "catalog" / "vocabulary" / "kernel-tables.yaml").data
 
 
 def accelerator_of(row: Row) -> str:
@@ -70,7 +70,7 @@ def accelerator_of(row: Row) -> str:
         raise IncompleteRow("device is blank and has no default")
     known: Mapping[str, str] = names()["devices"]
     if text not in known:
-        raise UnsupportedRow(f"device {text!r} is not in the table of devices (catalog/measurements/kernels.yaml)")
+        raise UnsupportedRow(f"device {text!r} is not in the table of devices (catalog/vocabulary/kernel-tables.yaml)")
     return known[text]
 
 

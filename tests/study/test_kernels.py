@@ -202,6 +202,19 @@ def test_a_table_of_layers_gives_a_line_per_operator(catalogue: Catalogue) -> No
     assert up.assumed == ("framework=vidur-profiles",)
 
 
+def test_collectives_of_kernel_tables_go_to_the_predictor_of_collectives(catalogue: Catalogue) -> None:
+    row = {"op_name": "all_reduce", "kernel_source": "NCCL", "nccl_dtype": "half", "num_gpus": "8", "device": H100,
+           "framework": "TRTLLM", "version": "2.27.3", "bytes": "134217728", "message_size": "67108864",
+           "latency_ms": "0.5"}  # fmt: skip
+    product, all_reduce = predict_rows([(0, gemm()), (1, row)], catalogue)
+    assert (product.row, all_reduce.row) == (0, 1)
+    assert all_reduce.prediction.status is Status.OK
+    # 128 MiB over 450 GB/s of eight devices: not below the time of 7/4 of the bytes at the data sheet's rate, halved
+    # where the switches reduce.
+    assert all_reduce.prediction.value is not None
+    assert 0.5 * 7 / 4 * 134217728 / 450e9 * 1e3 < all_reduce.prediction.value < 2.0
+
+
 def test_a_file_without_a_header_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     path = tmp_path / "plain.csv"
     path.write_text("64, 12288, 12288, 0.1900ms\n128, 12288, 12288, 0.2003ms\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,14 +12,13 @@ from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.efficiency import KernelError
 from perfmodel.study.kernel_numbers import Numbered, cost, grouped, levels_of, numbered, power_of, watts
 from perfmodel.study.kernel_tables import Case, is_collective, layer_cases, reader_of
+from perfmodel.study.validation import collectives
 from perfmodel.study.validation.lines import Line, Prediction, Row, Status
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 
 LATENCY, POWER = "latency_ms", "power_w"
 #: Seconds per unit of a quantity that is a time.
 UNITS = {"ms": 1e-3, "us": 1e-6}
-#: Predicts rows of collectives; columns of kernel tables are among those that it reads.
-COLLECTIVES = "perfmodel.study.validation.collectives"
 #: Columns of which a table of kernels has at least one.
 KNOWN_COLUMNS = ("op_name", LATENCY, "collective", "num_tensor_parallel_workers")
 #: Times of the exchange of tokens between experts.
@@ -54,7 +51,8 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
         No column says what was timed (a file without a header).
     """
     _check_header(rows)
-    lines = _collective_lines([pair for pair in rows if is_collective(pair[1])], catalogue)
+    between = [pair for pair in rows if is_collective(pair[1])]
+    lines = collectives.predict_rows(between, catalogue) if between else []
     tasks = [task for position, row in rows if not is_collective(row) for task in _tasks(position, row)]
     predictions: dict[int, Prediction] = {place: task.refused for place, task in enumerate(tasks) if task.refused}
     cases = ((place, task.case) for place, task in enumerate(tasks) if task.case is not None)
@@ -168,16 +166,3 @@ def _line(task: Task, prediction: Prediction) -> Line:
         row=task.position, id=task.row.get("id", ""), quantity=task.quantity, unit=task.unit, measured=measured,
         prediction=prediction, columns=task.row,
     )  # fmt: skip
-
-
-def _collective_lines(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
-    if not rows:
-        return []
-    if importlib.util.find_spec(COLLECTIVES) is not None:
-        return importlib.import_module(COLLECTIVES).predict_rows(rows, catalogue)
-    refused = Prediction.refused(Status.UNSUPPORTED, "no predictor of collectives is installed")
-    columns = ((row, next((one for one in (LATENCY, "time_median_ms") if row.get(one)), LATENCY)) for _, row in rows)
-    return [
-        _line(Task(position, row, quantity, "ms"), refused)
-        for (position, _), (row, quantity) in zip(rows, columns, strict=True)
-    ]
