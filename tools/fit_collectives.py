@@ -161,8 +161,9 @@ def fit_cluster(cluster: str, rows: Mapping[str, Sequence[Measured]], networks: 
         known[library] = made.numbers
         tiers = _with(tiers, made.numbers, fitted)
         parts = (fitted, left_out, other if own else [])
-        every = np.concatenate([_ratios(part, tiers) for part in (*parts[:2], other)])
-        large = np.array([row.size >= LARGE for part in (*parts[:2], other) for row in part])
+        # Other hosts are no residuals of these numbers: one source with many rows would hide the spread of the rest.
+        spread = [*fitted, *left_out]
+        every, large = _ratios(spread, tiers), np.array([row.size >= LARGE for row in spread])
         residuals = (Residuals.of(every[large]), Residuals.of(every[~large]))
         yield Fit(cluster, library, made, residuals, [_errors(part, tiers) for part in parts])
 

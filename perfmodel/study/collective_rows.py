@@ -17,6 +17,9 @@ from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, Unsu
 VOCABULARY = "collective-tables"
 TIME, BUS_BANDWIDTH = "time_us", "busbw_GBps"
 
+#: Library of a table that states none and has the columns of a profiler.
+PROFILE = "profiler"
+
 _OPERATION = ("op", "op_name", "collective")
 _RANKS = ("n_gpus", "num_gpus", "num_workers")
 _SIZE = ("bytes", "size_bytes", "size")
@@ -180,6 +183,8 @@ def _library(row: Row, vocabulary: VocabularySpec) -> tuple[str, tuple[str, ...]
     text = row.get("library", "")
     if not text:
         text = " ".join(row[name] for name in ("framework", "version", "backend", "kernel_source") if row.get(name))
+    if not text and row.get("time_median_ms"):
+        text = PROFILE
     if not text:
         return "", ("library=the usual one of the link",)
     found = first_match(vocabulary.libraries, text, row)
