@@ -20,7 +20,7 @@ from perfmodel.engine.data_parallel import (
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
 from perfmodel.engine.offload import kept_activations, stage_offload
-from perfmodel.engine.parameters import ALL_CLASSES
+from perfmodel.engine.parameters import ALL_CLASSES, Held
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
 from perfmodel.engine.sections import Sections
@@ -103,7 +103,6 @@ def stage_time(
     held = stage_parameters(problem, stage, sections, plan)
     kept = kept_activations(sections, stage, plan)
     moved = stage_offload(problem, plan, held, kept, forward, backward + recompute)
-    holds_layers = np.where(stage.layers > 0.0, 1.0, 0.0)
     times = StageTime(
         forward=forward,
         backward=backward,
@@ -120,19 +119,24 @@ def stage_time(
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
         gather_overlapped=gathers.overlapped,
-        offload_forward=moved.forward,
-        offload_backward=moved.backward,
-        offload_overlapped=moved.overlapped,
-        offload_bandwidth=moved.bandwidth,
+        **{f"offload_{item.name}": getattr(moved, item.name) for item in fields(moved)},
         forward_pass=forward_pass + gathers.forward + moved.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
         layers=stage.layers,
-        **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
-        orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
-        largest_orthogonal_flop=holds_layers * sections.layer.largest_orthogonal_flop,
-        expert_orthogonal_flop=stage.layers * sections.layer.expert_orthogonal_flop,
+        **_state(stage, sections, held),
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
+
+
+def _state(stage: StageClass, sections: Sections, held: Held) -> dict[str, Numeric]:
+    """Parameters of a stage by class, and the work of an optimizer on their matrices."""
+    counts = dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held}
+    layer = sections.layer
+    return counts | {
+        "orthogonal_flop": stage.layers * layer.orthogonal_flop,
+        "largest_orthogonal_flop": np.where(stage.layers > 0.0, 1.0, 0.0) * layer.largest_orthogonal_flop,
+        "expert_orthogonal_flop": stage.layers * layer.expert_orthogonal_flop,
+    }
 
 
 def stage_passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:
