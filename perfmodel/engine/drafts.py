@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from perfmodel.engine.draft import BACKWARD, FORWARD, Draft
-from perfmodel.engine.low_bit import is_quantised, operand_widths, quantised_elements
+from perfmodel.engine.low_bit import operand_widths, quantise_traffic
 from perfmodel.engine.model_flop import attended_pairs
-from perfmodel.engine.problem import Problem, total
+from perfmodel.engine.problem import Problem
 from perfmodel.engine.routing import is_routed, permuted_elements, touched
 from perfmodel.engine.scans import scan_work
 from perfmodel.engine.sizes import Sizes, panels
@@ -24,7 +26,6 @@ from perfmodel.parallel.grid_rules import is_on_grid
 from perfmodel.units import Numeric
 from perfmodel.workload.operators import (
     EXPERTS,
-    SCALAR,
     VISITS,
     Attention,
     AttentionMatmul,
@@ -127,23 +128,10 @@ class _Writer:
     def _quantise(
         self, block: Block, operator: Matmul | GroupedMatmul, phase: str, tokens: Numeric, mean_share: Numeric
     ) -> None:
-        """The kernel that makes the low-bit operand: of the input (forward) or of the output's gradient (backward).
-
-        Stacks that make the low-bit weights anew in every micro-batch do it in the forward pass.
-        """
-        linear, step = self.problem.formats.linear, self.problem.machine.step
-        if linear is None or not is_quantised(self.problem.formats, operator):
+        """The kernel that makes the low-bit operand: of the input (forward) or of the output's gradient (backward)."""
+        traffic = quantise_traffic(self.problem, self.sizes, operator, tokens, forward=phase == FORWARD)
+        if traffic is None:
             return
-        features = operator.contraction if phase == FORWARD else operator.columns
-        elements = quantised_elements(self.sizes, operator, features, tokens)
-        traffic = elementwise.quantise_traffic(elements, linear.quantise, step.quantise_inflation)
-        if phase == FORWARD:
-            weights = total(
-                self.sizes.local(one.rows) * self.sizes.local(one.columns)
-                for one in operator.weights
-                if one.rows != SCALAR
-            )
-            traffic = traffic + elementwise.weight_cast_traffic(weights, linear.cast, step.recast_weights)
         kind = self.problem.machine.elementwise[ElementwiseKind.CAST.value]
         cast = Draft(block.name, operator.name, phase, "vector", kind, streamed=traffic, mean_share=mean_share)
         self.drafts.append(cast)

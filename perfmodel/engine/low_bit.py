@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from perfmodel.engine.problem import Formats
+from perfmodel.engine.problem import Formats, Problem, total
 from perfmodel.engine.sizes import Sizes
+from perfmodel.equations import elementwise
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import Extent, GroupedMatmul, Matmul, Operator
+from perfmodel.workload.operators import SCALAR, GroupedMatmul, Matmul, Operator
 
 #: Role of the operators that a low-bit recipe quantises; all others stay in 16 bits.
 QUANTISED_ROLE = "matmul"
@@ -41,14 +42,25 @@ def operand_widths(formats: Formats, operator: Matmul | GroupedMatmul) -> Operan
     return OperandWidths(formats.linear.inputs, weight, formats.linear.gradients)
 
 
-def quantised_elements(
-    sizes: Sizes, operator: Matmul | GroupedMatmul, features: Extent, routed_rows: Numeric
-) -> Numeric:
-    """Elements of an operand on one rank.
+def quantise_traffic(
+    problem: Problem, sizes: Sizes, operator: Matmul | GroupedMatmul, routed_rows: Numeric, *, forward: bool
+) -> Numeric | None:
+    """Bytes of the kernel that makes a low-bit operand of a linear layer; None where nothing is quantised.
 
     With sequence parallelism a rank quantises its own share of the tokens, before the gather; experts quantise the
-    ``routed_rows`` that were sent to them.
+    ``routed_rows`` that were sent to them. Stacks that make the low-bit weights anew do it in the forward pass.
     """
+    linear, step = problem.formats.linear, problem.machine.step
+    if linear is None or not is_quantised(problem.formats, operator):
+        return None
+    features = operator.contraction if forward else operator.columns
     if isinstance(operator, GroupedMatmul):
-        return routed_rows * sizes.local(features)
-    return sizes.elements(features, per_score=False)
+        elements = routed_rows * sizes.local(features)
+    else:
+        elements = sizes.elements(features, per_score=False)
+    traffic = elementwise.quantise_traffic(elements, linear.quantise, step.quantise_inflation)
+    if not forward:
+        return traffic
+    matrices = [one for one in operator.weights if one.rows != SCALAR]
+    weights = total(sizes.local(one.rows) * sizes.local(one.columns) for one in matrices)
+    return traffic + elementwise.weight_cast_traffic(weights, linear.cast, step.recast_weights)

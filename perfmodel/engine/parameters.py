@@ -14,11 +14,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from perfmodel.engine.low_bit import is_quantised
-from perfmodel.engine.problem import Formats, total
+from perfmodel.engine.problem import Formats, Problem, total
+from perfmodel.engine.sizes import Sizes
 from perfmodel.equations import memory
 from perfmodel.parallel.placement import is_of_experts
 from perfmodel.units import Numeric
-from perfmodel.workload.operators import SCALAR, GroupedMatmul, Matmul, Operator, OperatorGraph, Weight
+from perfmodel.workload.operators import SCALAR, Block, GroupedMatmul, Matmul, Operator, OperatorGraph, Weight
 
 
 class ShardCounts(Protocol):
@@ -153,3 +154,14 @@ def shards(plan: ShardCounts, one: ParameterClass, level: float) -> Numeric:
 def amounts(source: object, classes: Iterable[ParameterClass]) -> Held:
     """Counts of section costs or stage times by class."""
     return tuple((one, getattr(source, one.field)) for one in classes)
+
+
+def section_parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...]) -> dict[str, Numeric]:
+    """Local parameters of a section by the field of each class, from its blocks with their weights."""
+    counts: dict[str, list[Numeric]] = {one.field: [] for one in ALL_CLASSES}
+    for block, weight in blocks:
+        for operator in block.operators:
+            for one in operator.weights:
+                kind = class_of(problem.formats, operator, one, hidden=block in problem.graph.blocks)
+                counts[kind.field].append(weight * sizes.local(one.rows) * sizes.local(one.columns))
+    return {field: total(parts) for field, parts in counts.items()}

@@ -20,7 +20,7 @@ from perfmodel.engine.data_parallel import (
 )
 from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
 from perfmodel.engine.offload import kept_activations, stage_offload
-from perfmodel.engine.parameters import ALL_CLASSES
+from perfmodel.engine.parameters import ALL_CLASSES, Held
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
 from perfmodel.engine.sections import Sections
@@ -93,17 +93,10 @@ def stage_time(
     _, panels = stage_passes(stage, sections, fraction, "panels")
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels_exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
-    forward_pass = (
-        forward
-        + step.tensor_exposed * tensor_forward
-        + panels_forward
-        + context_forward
-        + step.expert_exposed * expert_forward
-    )
+    exposed_forward = step.tensor_exposed * tensor_forward + panels_forward + context_forward
+    forward_pass = forward + exposed_forward + step.expert_exposed * expert_forward
     held = stage_parameters(problem, stage, sections, plan)
-    kept = kept_activations(sections, stage, plan)
-    moved = stage_offload(problem, plan, held, kept, forward, backward + recompute)
-    holds_layers = np.where(stage.layers > 0.0, 1.0, 0.0)
+    moved = stage_offload(problem, plan, held, kept_activations(sections, stage, plan), forward, backward + recompute)
     times = StageTime(
         forward=forward,
         backward=backward,
@@ -112,27 +105,30 @@ def stage_time(
         context=context_exposed,
         expert=step.expert_exposed * expert,
         pipeline=step.pipeline_exposed * sends,
-        gather_forward=gathers.forward,
-        gather_backward=gathers.backward,
+        **{f"gather_{item.name}": getattr(gathers, item.name) for item in fields(gathers)},
         # Nothing hides the first panel of a product: exposed time may be longer than all of the collectives.
         tensor_overlapped=np.maximum(tensor + regather + panels - tensor_exposed, 0.0),
         context_overlapped=context - context_exposed,
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
-        gather_overlapped=gathers.overlapped,
-        offload_forward=moved.forward,
-        offload_backward=moved.backward,
-        offload_overlapped=moved.overlapped,
-        offload_bandwidth=moved.bandwidth,
+        **{f"offload_{item.name}": getattr(moved, item.name) for item in fields(moved)},
         forward_pass=forward_pass + gathers.forward + moved.forward,
         weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
-        layers=stage.layers,
-        **dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held},
-        orthogonal_flop=stage.layers * sections.layer.orthogonal_flop,
-        largest_orthogonal_flop=holds_layers * sections.layer.largest_orthogonal_flop,
-        expert_orthogonal_flop=stage.layers * sections.layer.expert_orthogonal_flop,
+        **_state(stage, sections, held),
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
+
+
+def _state(stage: StageClass, sections: Sections, held: Held) -> dict[str, Numeric]:
+    """Layers and parameters of a stage by class, and the work of an optimizer on their matrices."""
+    counts = dict.fromkeys((one.field for one in ALL_CLASSES), 0.0) | {one.field: amount for one, amount in held}
+    layer = sections.layer
+    return counts | {
+        "layers": stage.layers,
+        "orthogonal_flop": stage.layers * layer.orthogonal_flop,
+        "largest_orthogonal_flop": np.where(stage.layers > 0.0, 1.0, 0.0) * layer.largest_orthogonal_flop,
+        "expert_orthogonal_flop": stage.layers * layer.expert_orthogonal_flop,
+    }
 
 
 def stage_passes(stage: StageClass, sections: Sections, fraction: Numeric, name: str) -> tuple[Numeric, Numeric]:

@@ -107,7 +107,9 @@ def accumulation_traffic(parameters: Count, gradient_bytes: BytesPerElement) -> 
 
 
 @equation(reference=f"{MUON}, section 2.1; counting")
-def newton_schulz_flop(matrices: Count, rows: Count, columns: Count, iterations: Count) -> Flop:
+def newton_schulz_flop(
+    matrices: Count, rows: Count, columns: Count, iterations: Count, flop_per_multiply_accumulate: Flop = 2.0
+) -> Flop:
     r"""Work of making the updates of matrices orthogonal by Newton-Schulz iterations.
 
     .. math:: W = n\, k\, (4 s^2 l + 2 s^3), \qquad s = \min(r, c),\; l = \max(r, c)
@@ -120,6 +122,8 @@ def newton_schulz_flop(matrices: Count, rows: Count, columns: Count, iterations:
         Size of each :math:`r, c` [1].
     iterations
         Iterations :math:`k` [1]: 5 of a polynomial of fifth order.
+    flop_per_multiply_accumulate
+        Work of one multiply-accumulate [FLOP].
 
     Returns
     -------
@@ -137,7 +141,7 @@ def newton_schulz_flop(matrices: Count, rows: Count, columns: Count, iterations:
     70.0
     """
     short, long = np.minimum(rows, columns), np.maximum(rows, columns)
-    return matrices * iterations * (4.0 * short**2.0 * long + 2.0 * short**3.0)
+    return flop_per_multiply_accumulate * matrices * iterations * (2.0 * short * short * long + short * short * short)
 
 
 @equation(reference=f"{MUON}, section 2.3 (distributed Muon); counting")
