@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from perfmodel.engine.draft import BACKWARD, FORWARD, Draft
 from perfmodel.engine.low_bit import is_quantised, operand_widths, quantised_elements
 from perfmodel.engine.model_flop import attended_pairs
