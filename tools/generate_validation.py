@@ -74,11 +74,9 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Every published figure of the shipped scenarios, by scenario."""
+    """Every published figure of the scenarios of training runs, by scenario; studies are predictions themselves."""
     found: list[Row] = []
-    for path in sorted((ROOT / "scenarios").rglob("*.yaml")):
-        if path.name == "sources.yaml":
-            continue
+    for path in sorted((ROOT / "scenarios" / "training").glob("*.yaml")):
         scenario = load(path)
         result = scenario.run()
         title = str(scenario.resolved.scenario.title or path.stem)

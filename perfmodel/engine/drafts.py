@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from perfmodel.engine.draft import BACKWARD, FORWARD, Draft
 from perfmodel.engine.low_bit import operand_widths, quantise_traffic
 from perfmodel.engine.model_flop import attended_pairs

@@ -18,7 +18,7 @@ from perfmodel.engine.data_parallel import (
     gather_time,
     section_gathers,
 )
-from perfmodel.engine.networks import ALL_GATHER, collective_time, send_time
+from perfmodel.engine.networks import ALL_GATHER, collective_time, plain, send_time
 from perfmodel.engine.offload import kept_activations, stage_offload
 from perfmodel.engine.parameters import ALL_CLASSES, Held
 from perfmodel.engine.pipelines import pipeline_bubble
@@ -89,8 +89,11 @@ def stage_time(
     context_forward, context_exposed = stage_passes(stage, sections, fraction, "context_exposed")
     _, context = stage_passes(stage, sections, fraction, "context")
     expert_forward, expert = stage_passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
-    panels_forward, panels_exposed = stage_passes(stage, sections, fraction, "panels_exposed")
-    _, panels = stage_passes(stage, sections, fraction, "panels")
+    on_grid = bool(np.any(plain(plan.tp_blocks) > 0.0))
+    panels_forward, panels_exposed = (
+        stage_passes(stage, sections, fraction, "panels_exposed") if on_grid else (0.0, 0.0)
+    )
+    panels = stage_passes(stage, sections, fraction, "panels")[1] if on_grid else 0.0
     tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels_exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
     exposed_forward = step.tensor_exposed * tensor_forward + panels_forward + context_forward

@@ -65,7 +65,7 @@ def test_inputs_that_are_kept_are_gathered_once(run: Run) -> None:
         rows = run("llama-8b", **line(8), **changes).communication
         return sum(row.count for row in rows if row.group == "tensor" and row.operation == "all-gather")
 
-    # Per layer: two forward, two backward, and two again for the weight gradients; the embedding and the head add theirs.
+    # Per layer two forward, two backward, and two again for the weight gradients; the head gathers its input again too.
     again = gathers() - gathers(software__saved_inputs="gathered")
     assert again == (2 * LAYERS + 1) * run("llama-8b", **line(8)).plans[0]["num_microbatches"]
 
@@ -83,7 +83,7 @@ def test_panels_carry_both_operands_and_both_gradients(run: Run, blocks: int) ->
     products = [*(LAYERS * [one] for one in PRODUCTS), [(HIDDEN, VOCABULARY)]]
     activations = sum(TOKENS / rows * contraction * BYTES for many in products for contraction, _ in many)
     weights = sum(contraction * width / columns * BYTES for many in products for contraction, width in many)
-    # Forward: both. Backward: the weight for the data gradient, the input for the weight gradient; both gradients summed.
+    # Forward: both. Backward: the weight for the data gradient, the input for the weight gradient, sums of both.
     assert moved(result, "broadcast") == pytest.approx(2 * (activations + weights), rel=1e-9)
     assert moved(result, "reduce") == pytest.approx(activations + weights, rel=1e-9)
 
@@ -126,7 +126,7 @@ def test_neighbours_decide_what_crosses_the_nodes(run: Run) -> None:
         result = run("llama-8b", **grid(4, 4, 8, neighbours))
         return {row.bytes_per_operation: row.tiers for row in result.communication if row.operation == "broadcast"}
 
-    # Panels of the second product of the network: 8192 / 4 tokens of an eighth of its columns, and an eighth of its weight.
+    # Panels of the second product of the network: 8192 / 4 tokens of an eighth of its columns, an eighth of its weight.
     activations, weight = TOKENS / 4 * FFN / 8 * BYTES, FFN / 8 * HIDDEN / 4 * BYTES
     # Rows of four neighbours lie inside a node of eight, columns of every fourth rank do not; and the other way round.
     assert len(tiers("row")[activations]) < len(tiers("row")[weight])

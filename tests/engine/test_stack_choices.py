@@ -1,4 +1,4 @@
-"""What a stack declares in a word: where the floor of a kernel stands, rates in place of tiles, layers that hide layers."""
+"""What a stack declares in words: where the floor of a kernel stands, rates in place of tiles, what is kept."""
 
 from __future__ import annotations
 

@@ -152,6 +152,7 @@ def test_any_field_can_be_set(scenario: Path, catalogue: Catalogue, setting: str
         ("name.x=1", "there is nothing below"),
         ("accelerator=toy-gpuu", "no accelerator 'toy-gpuu'; nearest: toy-gpu"),
         ("strategy.tp=[1", "not YAML"),
+        ("strategy.tp_grid={rows: 3, columns: 5, blocks: 15}", r"rows \* columns = 3 \* 5 = 15 conflicts with tp = "),
     ],
 )
 def test_what_cannot_be_set_is_said_with_the_setting(
