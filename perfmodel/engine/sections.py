@@ -15,7 +15,7 @@ from perfmodel.engine.draft import BACKWARD, FORWARD
 from perfmodel.engine.kernels import Kernel, KernelEnergy, cost_kernels, kernel_energies, operator_path
 from perfmodel.engine.networks import Group
 from perfmodel.engine.orthogonal import orthogonal_work
-from perfmodel.engine.parameters import ALL_CLASSES, class_of
+from perfmodel.engine.parameters import section_parameters
 from perfmodel.engine.problem import Problem, keep, model_number, total
 from perfmodel.engine.saved import saved_bytes
 from perfmodel.engine.sizes import Grid, Sizes
@@ -250,7 +250,7 @@ def _fold(
         **_communication(problem, sizes, fold),
         saved=saved_bytes(problem, sizes, blocks, recomputed),
         saved_without_recompute=saved_bytes(problem, sizes, blocks, frozenset()),
-        **_parameters(problem, sizes, blocks),
+        **section_parameters(problem, sizes, blocks),
         **orthogonal_work(problem, sizes, blocks),
         **_energies(fold),
         matrix_flop=_executed_flop(fold.kernels),
@@ -358,16 +358,6 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
         for block in blocks
     }
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
-
-
-def _parameters(problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...]) -> dict[str, Numeric]:
-    counts: dict[str, list[Numeric]] = {one.field: [] for one in ALL_CLASSES}
-    for block, weight in blocks:
-        for operator in block.operators:
-            for one in operator.weights:
-                kind = class_of(problem.formats, operator, one, hidden=block in problem.graph.blocks)
-                counts[kind.field].append(weight * sizes.local(one.rows) * sizes.local(one.columns))
-    return {field: total(amounts) for field, amounts in counts.items()}
 
 
 def _energies(fold: _Fold) -> dict[str, Numeric]:
