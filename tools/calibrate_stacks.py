@@ -93,6 +93,8 @@ def _edit(path: Path, slot: Slot, entry: dict[str, Any]) -> None:
     head, _, rest = slot.leaf.partition(".")
     if slot.leaf == "sustained_rate":
         keys = ["power", "sustained_rate"]
+    elif slot.software == "*":
+        keys = ["efficiency", *slot.leaf.split(".")]
     elif head == "step":
         keys = ["behaviour", rest]
     else:

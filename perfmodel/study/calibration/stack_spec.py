@@ -14,9 +14,6 @@ from perfmodel.specs.writer import exact_quantity
 from perfmodel.study.calibration.training import FREE_NUMBERS, Calibration, FreeNumber, Observation, calibrate, observe
 from perfmodel.study.validation.lines import Row
 
-#: With fewer steps only the plateau (matmul slow-down) and the floor (launch overhead) move.
-ENOUGH_ROWS = 6
-FEW = ("step.matmul_slowdown", "step.block_overhead")
 #: Columns whose range says where the numbers hold.
 VALIDITY = ("n_gpus", "seq_len", "micro_batch", "hidden", "layers", "tp", "pp", "cp", "ep")
 #: Units of the leaves that have one.
@@ -71,8 +68,6 @@ def calibrate_stack(rows: Sequence[Row], accelerator: str, software: str, catalo
             f"the table has {', '.join(others) or 'none'}"
         )
     numbers = [number for number in FREE_NUMBERS if number.per != "accelerator"]
-    if len(found) < ENOUGH_ROWS:
-        numbers = [number for number in numbers if number.leaf in FEW]
     fitted = calibrate(found, numbers)
     changes = {slot.leaf: (fitted.priors[slot], _rounded(value)) for slot, value in fitted.values.items()}
     validity = _validity([one.row for one in found])

@@ -8,6 +8,7 @@ overhead; and for a device the rate that it sustains at its power limit.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,6 +28,9 @@ from perfmodel.study.validation.training_scenario import RowReader
 TIME = "time.step_s"
 #: Relative step of the numerical derivative.
 _STEP = 0.02
+#: A number that fewer steps see stays where it is, but for plateau (matmul slow-down) and floor (launch overhead).
+ENOUGH_STEPS = 4
+FEW = ("step.matmul_slowdown", "step.block_overhead")
 #: How much further the numbers of a device may move when nothing was measured on it or its class.
 LOOSENED = 1.5
 #: How much less a number may move that was measured itself.
@@ -67,9 +71,9 @@ class FreeNumber:
 FREE_NUMBERS = (
     FreeNumber("step.matmul_slowdown", 0.15, 0.7, 2.0),
     FreeNumber("step.elementwise_inflation", 0.3, 0.7, 4.0),
-    FreeNumber("step.tensor_exposed", 0.3, 0.0, 1.5),
-    FreeNumber("step.data_exposed", 0.2, 0.0, 1.5),
-    FreeNumber("step.expert_exposed", 0.4, 0.0, 2.0),
+    FreeNumber("step.tensor_exposed", 0.3, 0.0, 1.0),
+    FreeNumber("step.data_exposed", 0.2, 0.0, 1.0),
+    FreeNumber("step.expert_exposed", 0.4, 0.0, 1.0),
     FreeNumber("step.grouped_slowdown", 0.25, 0.6, 3.0),
     FreeNumber("step.block_overhead", 0.5, 1e-6, 5e-4),
     FreeNumber("step.expert_block_overhead", 0.5, 1e-6, 2e-3),
@@ -100,8 +104,16 @@ class Observation:
     weight: float
 
     def slots(self, numbers: Sequence[FreeNumber]) -> list[Slot]:
-        """The numbers that this step sees."""
-        return [self.slot(number) for number in numbers if self.prior(number.leaf) is not None]
+        """The numbers that this step sees and that a fit to steps may move."""
+        return [self.slot(number) for number in numbers if self._may_move(number)]
+
+    def _may_move(self, number: FreeNumber) -> bool:
+        """A number of the device moves only where neither kernels nor the stack say what it is."""
+        found = self.question.problem.machine.provenance.get(number.leaf)
+        if found is None or number.per != "accelerator":
+            return found is not None
+        of_kernels = number.leaf.startswith("matmul.") and found.basis == Basis.MEASURED
+        return not of_kernels and not found.path.startswith("software.")
 
     def slot(self, number: FreeNumber) -> Slot:
         """Where a number stands for this step."""
@@ -185,7 +197,8 @@ def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber]
     Calibration
         One value per slot that some observation depends on.
     """
-    slots = list(dict.fromkeys(slot for one in observations for slot in one.slots(numbers)))
+    seen = Counter(slot for one in observations for slot in one.slots(numbers))
+    slots = [slot for slot, count in seen.items() if count >= ENOUGH_STEPS or slot.leaf in FEW]
     problem = _Fit(observations, numbers, slots)
     point = fit(problem.model, problem.prior(), np.array([one.weight for one in observations]))
     residuals, slopes = problem.model(point)
@@ -232,7 +245,8 @@ class _Fit:
         residuals = np.empty(len(self.observations))
         slopes = np.zeros((len(self.observations), len(self.slots)))
         for row, one in enumerate(self.observations):
-            seen = [self.position[slot] for slot in one.slots(list(self.numbers.values()))]
+            found = one.slots(list(self.numbers.values()))
+            seen = [self.position[slot] for slot in found if slot in self.position]
             times = self._times(one, seen, point)
             logs = np.log(times)
             residuals[row] = logs[-1] - np.log(one.measured)
