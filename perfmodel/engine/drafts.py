@@ -206,19 +206,26 @@ class _Writer:
             "cacheable": False,
             "mean_share": 1.0 / slowest,
         }
-        again = attention.attention_backward_flop(flop)
         if problem.machine.choices.attention_arithmetic == "rates":
-            scores = softmax.softmax_flop(sizes.micro_batch, heads, pairs)
-            work = self._two_units(parameters, flop, scores, 1.0)
-            gradients = softmax.softmax_backward_flop(scores)
-            backward = self._two_units(parameters, again, gradients, parameters.backward_fraction)
+            work, backward = self._at_rates(parameters, flop, softmax.softmax_flop(sizes.micro_batch, heads, pairs))
         else:
             inputs = shape | rows | self._attention_kernel(parameters) | {"mean_keys": pairs / queries}
             work = {"flop": flop, "attention": inputs}
+            again = attention.attention_backward_flop(flop)
             backward = {"flop": again, "attention": inputs, "attention_backward": True}
         self.drafts.append(Draft(block.name, operator.name, FORWARD, cold=traffic, **work, **shared))
         if problem.workload.training:
             self.drafts.append(Draft(block.name, operator.name, BACKWARD, cold=2.0 * traffic, **backward, **shared))
+
+    def _at_rates(
+        self, parameters: AttentionParameters, flop: Numeric, scores: Numeric
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Forward and backward kernel of an attention without tiles; ``scores`` is the vector work of the softmax."""
+        again, gradients = attention.attention_backward_flop(flop), softmax.softmax_backward_flop(scores)
+        return (
+            self._two_units(parameters, flop, scores, 1.0),
+            self._two_units(parameters, again, gradients, parameters.backward_fraction),
+        )
 
     def _two_units(
         self, parameters: AttentionParameters, flop: Numeric, vector_flop: Numeric, fraction: Numeric

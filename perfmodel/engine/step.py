@@ -89,14 +89,10 @@ def stage_time(
     context_forward, context_exposed = stage_passes(stage, sections, fraction, "context_exposed")
     _, context = stage_passes(stage, sections, fraction, "context")
     expert_forward, expert = stage_passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
-    on_grid = bool(np.any(plain(plan.tp_blocks) > 0.0))
-    panels_forward, panels_exposed = (
-        stage_passes(stage, sections, fraction, "panels_exposed") if on_grid else (0.0, 0.0)
-    )
-    panels = stage_passes(stage, sections, fraction, "panels")[1] if on_grid else 0.0
-    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels_exposed
+    panels = _panels(plan, stage, sections)
+    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels.exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
-    exposed_forward = step.tensor_exposed * tensor_forward + panels_forward + context_forward
+    exposed_forward = step.tensor_exposed * tensor_forward + panels.forward + context_forward
     forward_pass = forward + exposed_forward + step.expert_exposed * expert_forward
     held = stage_parameters(problem, stage, sections, plan)
     moved = stage_offload(problem, plan, held, kept_activations(sections, stage, plan), forward, backward + recompute)
@@ -110,7 +106,7 @@ def stage_time(
         pipeline=step.pipeline_exposed * sends,
         **{f"gather_{item.name}": getattr(gathers, item.name) for item in fields(gathers)},
         # Nothing hides the first panel of a product: exposed time may be longer than all of the collectives.
-        tensor_overlapped=np.maximum(tensor + regather + panels - tensor_exposed, 0.0),
+        tensor_overlapped=np.maximum(tensor + regather + panels.moved - tensor_exposed, 0.0),
         context_overlapped=context - context_exposed,
         expert_overlapped=(1.0 - step.expert_exposed) * expert,
         pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
@@ -120,6 +116,22 @@ def stage_time(
         **_state(stage, sections, held),
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """Collectives of products on a grid: exposed in the forward pass, exposed in all passes, and all of them."""
+
+    forward: Numeric = 0.0
+    exposed: Numeric = 0.0
+    moved: Numeric = 0.0
+
+
+def _panels(plan: PlanNumbers, stage: StageClass, sections: Sections) -> _Panels:
+    if not np.any(plain(plan.tp_blocks) > 0.0):
+        return _Panels()
+    exposed = stage_passes(stage, sections, plan.recompute_fraction, "panels_exposed")
+    return _Panels(*exposed, stage_passes(stage, sections, plan.recompute_fraction, "panels")[1])
 
 
 def _state(stage: StageClass, sections: Sections, held: Held) -> dict[str, Numeric]:

@@ -32,12 +32,44 @@ def grid_shape_rules(
     grid = (plan.tp_blocks > 0) | (plan.tp_rows > 1)
     if not np.any(grid):
         return
-    rows, columns, blocks = np.maximum(plan.tp_rows, 1), plan.tp_columns, plan.tp_blocks
+    yield from _shape(plan, grid)
+    yield from _panels(plan, grid, ((hidden, "hidden features"), (ffn, "feed-forward columns")))
+    rows, columns = plan.tp_rows, plan.tp_columns
+    yield (
+        "columns divide hidden",
+        grid & _uneven(hidden, columns),
+        lambda row: f"the {columns[row]} columns of the grid do not divide the {hidden} hidden features",
+    )
+    yield (
+        "rows divide sequence",
+        grid & _uneven(sequence_length, rows),
+        lambda row: f"tp_grid.rows = {rows[row]} does not divide the {sequence_length} tokens of a sequence",
+    )
+    yield (
+        "grid needs rules",
+        grid & bool(obstacles),
+        lambda _: f"tp_grid: {', '.join(obstacles)} has no rule on a grid of the tensor group; leave tp_grid out",
+    )
+
+
+def _shape(plan: Plan, grid: Mask) -> Iterator[Rule]:
+    rows = plan.tp_rows
     yield (
         "grid of tp",
         grid & _uneven(plan.tp, rows),
         lambda row: f"tp_grid.rows = {rows[row]} does not divide tp = {plan.tp[row]}: rows * columns must be tp",
     )
+    yield (
+        "grid without cp",
+        grid & (plan.cp > 1),
+        lambda row: (
+            f"the rows of a grid share the tokens already; use cp = 1 and more rows instead of cp = {plan.cp[row]}"
+        ),
+    )
+
+
+def _panels(plan: Plan, grid: Mask, contracted: tuple[tuple[int, str], ...]) -> Iterator[Rule]:
+    rows, columns, blocks = plan.tp_rows, plan.tp_columns, plan.tp_blocks
     yield (
         "grid needs blocks",
         grid & (blocks < 1),
@@ -51,34 +83,12 @@ def grid_shape_rules(
             "columns of the grid: a panel would lie on two ranks"
         ),
     )
-    for size, what in ((hidden, "hidden features"), (ffn, "feed-forward columns")):
+    for size, what in contracted:
         yield (
             f"blocks divide {what}",
             grid & _uneven(size, blocks),
             lambda row, size=size, what=what: f"tp_grid.blocks = {blocks[row]} does not divide the {size} {what}",
         )
-    yield (
-        "columns divide hidden",
-        grid & _uneven(hidden, columns),
-        lambda row: f"the {columns[row]} columns of the grid do not divide the {hidden} hidden features",
-    )
-    yield (
-        "rows divide sequence",
-        grid & _uneven(sequence_length, rows),
-        lambda row: f"tp_grid.rows = {rows[row]} does not divide the {sequence_length} tokens of a sequence",
-    )
-    yield (
-        "grid without cp",
-        grid & (plan.cp > 1),
-        lambda row: (
-            f"the rows of a grid share the tokens already; use cp = 1 and more rows instead of cp = {plan.cp[row]}"
-        ),
-    )
-    yield (
-        "grid needs rules",
-        grid & bool(obstacles),
-        lambda _: f"tp_grid: {', '.join(obstacles)} has no rule on a grid of the tensor group; leave tp_grid out",
-    )
 
 
 def _uneven(number: Counts | int, divisor: Counts) -> Mask:
