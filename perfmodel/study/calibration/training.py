@@ -26,6 +26,8 @@ from perfmodel.study.validation.training import VOCABULARY, measured_quantities,
 from perfmodel.study.validation.training_scenario import RowReader
 
 TIME = "time.step_s"
+#: Source of the numbers that a fit to published steps has put into the shipped specs.
+FIT_SOURCE = "perfmodel-training-fit"
 #: Relative step of the numerical derivative.
 _STEP = 0.02
 #: A number that fewer steps see stays where it is, but for plateau (matmul slow-down) and floor (launch overhead).
@@ -112,7 +114,7 @@ class Observation:
         found = self.question.problem.machine.provenance.get(number.leaf)
         if found is None or number.per != "accelerator":
             return found is not None
-        of_kernels = number.leaf.startswith("matmul.") and found.basis == Basis.MEASURED
+        of_kernels = number.leaf.startswith("matmul.") and self._is_measured(number.leaf)
         return not of_kernels and not found.path.startswith("software.")
 
     def slot(self, number: FreeNumber) -> Slot:
@@ -122,10 +124,15 @@ class Observation:
         accelerator = "*" if number.per == "software" else machine.accelerator
         return Slot(number.leaf, software, accelerator)
 
+    def _is_measured(self, leaf: str) -> bool:
+        """The number was measured on the device itself, not fitted to steps."""
+        found = self.question.problem.machine.provenance[leaf]
+        return found.basis == Basis.MEASURED and found.source != FIT_SOURCE
+
     def freedom(self, slot: Slot) -> float:
         """How much more or less than usual a number may move: a measured one less, one of an unknown device more."""
         machine = self.question.problem.machine
-        if machine.provenance[slot.leaf].basis == Basis.MEASURED and slot.software == "*":
+        if self._is_measured(slot.leaf) and slot.software == "*":
             return TIGHTENED
         return LOOSENED if slot.accelerator != "*" and machine.confidence == "assumed" else 1.0
 
@@ -182,7 +189,11 @@ def predicted(observation: Observation, leaves: Mapping[str, float]) -> float:
     return float(evaluate_columns(question.problem, question.plan, columns)[TIME][0])
 
 
-def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber] = FREE_NUMBERS) -> Calibration:
+def calibrate(
+    observations: Sequence[Observation],
+    numbers: Sequence[FreeNumber] = FREE_NUMBERS,
+    priors: Mapping[Slot, float] | None = None,
+) -> Calibration:
     """Fit the free numbers to measured steps.
 
     Parameters
@@ -191,6 +202,8 @@ def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber]
         Steps of any stacks and devices; each fits the numbers that it sees.
     numbers
         What may move.
+    priors
+        Numbers to start from instead of those of the specs.
 
     Returns
     -------
@@ -199,7 +212,7 @@ def calibrate(observations: Sequence[Observation], numbers: Sequence[FreeNumber]
     """
     seen = Counter(slot for one in observations for slot in one.slots(numbers))
     slots = [slot for slot, count in seen.items() if count >= ENOUGH_STEPS or slot.leaf in FEW]
-    problem = _Fit(observations, numbers, slots)
+    problem = _Fit(observations, numbers, slots, priors or {})
     point = fit(problem.model, problem.prior(), np.array([one.weight for one in observations]))
     residuals, slopes = problem.model(point)
     informed = [slot for slot, seen in zip(slots, np.abs(slopes).max(axis=0) > _UNSEEN, strict=True) if seen]
@@ -212,13 +225,21 @@ class _Fit:
     """The regression problem: slots as a vector, steps as residuals."""
 
     def __init__(
-        self, observations: Sequence[Observation], numbers: Sequence[FreeNumber], slots: Sequence[Slot]
+        self,
+        observations: Sequence[Observation],
+        numbers: Sequence[FreeNumber],
+        slots: Sequence[Slot],
+        priors: Mapping[Slot, float],
     ) -> None:
         self.observations = observations
         self.slots = slots
         self.numbers = {number.leaf: number for number in numbers}
         self.position = {slot: position for position, slot in enumerate(slots)}
-        self.start = {slot: float(one.prior(slot.leaf) or 0.0) for one in observations for slot in one.slots(numbers)}
+        self.start = {
+            slot: priors.get(slot, float(one.prior(slot.leaf) or 0.0))
+            for one in observations
+            for slot in one.slots(numbers)
+        }
 
         self.freedom = {slot: one.freedom(slot) for one in observations for slot in one.slots(numbers)}
 
