@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,13 @@ def main() -> None:
     table = read_table(shipped_table("training", KINDS["training"]), KINDS["training"].needed)
     observations = observe([row for _, row in matching(table, ["canonical=1"])], catalogue)
     used = [one for one in observations if one.row["role"] == "calibration" and _device(one) not in options.without]
-    fitted = calibrate(used, priors=read_priors(PRIORS))
+    priors = read_priors(PRIORS)
+    fitted = calibrate(used, priors=priors)
     for slot in sorted(fitted.values):
         print(f"{slot.software:22} {slot.accelerator:20} {slot.leaf:28} "
               f"{fitted.priors[slot]:.4g} -> {fitted.values[slot]:.4g}")  # fmt: skip
     scored = [one for one in observations if not options.without or _device(one) in options.without]
-    _print_errors(scored, fitted)
+    _print_errors(scored, fitted, priors)
     errors = relative_errors([one for one in observations if one.row["role"] == "public_test"], fitted)
     for name, value in errors.items():
         print(f"residual of {name}: {value:.3f}")
@@ -147,14 +148,20 @@ def _device(one: Observation) -> str:
     return one.question.problem.machine.accelerator
 
 
-def _print_errors(observations: Sequence[Observation], fitted: Calibration) -> None:
-    for role in ("calibration", "public_test"):
-        rows = [one for one in observations if one.row["role"] == role]
-        errors = np.array([predicted(one, fitted.leaves(one)) / one.measured - 1.0 for one in rows])
+def _print_errors(observations: Sequence[Observation], fitted: Calibration, priors: Mapping[Slot, float]) -> None:
+    """Errors by role; what the fit did not see stands where it was before any fit."""
+    for role in ("calibration", "public_test", ""):
+        rows = [one for one in observations if role in ("", one.row["role"])]
+        errors = np.array([predicted(one, _leaves(one, fitted, priors)) / one.measured - 1.0 for one in rows])
         if errors.size:
             size = np.abs(errors)
-            print(f"{role}: {errors.size} steps, mean {100 * size.mean():.1f} %, median {100 * np.median(size):.1f} %, "
-                  f"bias {100 * errors.mean():+.1f} %")  # fmt: skip
+            print(f"{role or 'all'}: {errors.size} steps, mean {100 * size.mean():.1f} %, "
+                  f"median {100 * np.median(size):.1f} %, bias {100 * errors.mean():+.1f} %")  # fmt: skip
+
+
+def _leaves(one: Observation, fitted: Calibration, priors: Mapping[Slot, float]) -> dict[str, float]:
+    unseen = {slot.leaf: priors[slot] for slot in one.slots(FREE_NUMBERS) if slot in priors}
+    return unseen | fitted.leaves(one)
 
 
 def write(fitted: Calibration, used: Sequence[Observation], catalogue: Catalogue) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from perfmodel.cli import options
 from perfmodel.cli.output import check_targets, note, write_answer
-
-if TYPE_CHECKING:
-    from perfmodel.study.calibration.stack_spec import StackCalibration
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of table: training, collectives or kernels.")]
 Table = Annotated[Path, typer.Argument(metavar="FILE.csv", help="Measurements, as `perfmodel validate` takes them.")]
@@ -37,22 +34,13 @@ def calibrate(
     """Fit the efficiency numbers of a stack on an accelerator to measurements, and write them as a spec."""
     from perfmodel.specs.catalogue import Catalogue
     from perfmodel.specs.writer import to_yaml
-    from perfmodel.study.calibration.stack_spec import calibrate_stack
+    from perfmodel.study.calibration.kinds import calibrate as fit
     from perfmodel.study.validation.kinds import known_kind
     from perfmodel.study.validation.tables import matching, read_table
 
     check_targets(output, inputs=[str(table)])
     rows = matching(read_table(table, known_kind(kind).needed), where)
-    found = calibrate_stack([row for _, row in rows], accelerator, software, Catalogue(specs))
+    found = fit(kind, [row for _, row in rows], accelerator, software, Catalogue(specs))
     write_answer(to_yaml(found.spec), output)
-    if not quiet:
-        _report(found)
-
-
-def _report(found: StackCalibration) -> None:
-    """What moved and how well it fits, on the standard error stream."""
-    for leaf, (before, after) in found.changes.items():
-        note(f"{leaf}: {before:.4g} -> {after:.4g}")
-    errors = sorted(abs(one) for one in found.residuals)
-    mean, largest = 100 * sum(errors) / len(errors), 100 * errors[-1]
-    note(f"{len(errors)} measurements: mean error {mean:.1f} %, largest {largest:.1f} %")
+    for line in found.report:
+        note(line, quiet=quiet)
