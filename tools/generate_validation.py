@@ -20,6 +20,9 @@ from perfmodel.report import render_text
 from perfmodel.report.display import key_quantity, label_of_key
 from perfmodel.specs.catalogue import Catalogue
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from validation_runs import run_parts
+
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = Path(__file__).with_name("validation.template.md")
 MAIN = "llama3.1-405b-8192-h100"
@@ -155,6 +158,7 @@ def validation_page(found: Sequence[Row]) -> str:
         "table": "\n".join(full_table(found)),
         "misses": "\n".join(misses(found)),
         "sources": "\n".join(sources(found)),
+        **run_parts(),
     }
     page = TEMPLATE.read_text(encoding="utf-8")
     for name, text in parts.items():
