@@ -111,7 +111,7 @@ def estimate(question: EstimateQuestion, catalogue: Catalogue) -> Estimate:
     """
     scenario, assumed = _scenario(question, catalogue)
     resolved = load_scenario(scenario, catalogue)
-    plan = _grid(resolved)
+    plan = plan_grid(resolved)
     columns = evaluate_columns(build_question(resolved).problem, plan)
     row = _choose(columns)
     chosen = {**scenario, "strategy": _strategy(plan, row)}
@@ -230,7 +230,7 @@ def _expert_sizes(resolved: ResolvedScenario, ranks: int) -> list[int]:
     return [2**power for power in range(both.bit_length()) if both % 2**power == 0]
 
 
-def _grid(resolved: ResolvedScenario) -> Plan:
+def plan_grid(resolved: ResolvedScenario) -> Plan:
     """Every plan that is tried, simplest first; those whose experts leave the scale-up domain last."""
     policies = tuple(resolved.software.recompute_policies)
     rows = [

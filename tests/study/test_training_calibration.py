@@ -16,8 +16,17 @@ from perfmodel.engine.evaluate import answer
 from perfmodel.errors import UsageError
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.resolve import load_scenario
-from perfmodel.study.calibration.stack_spec import ENOUGH_ROWS, FEW, calibrate_stack
-from perfmodel.study.calibration.training import FREE_NUMBERS, Calibration, Observation, calibrate, observe, predicted
+from perfmodel.study.calibration.stack_spec import calibrate_stack
+from perfmodel.study.calibration.training import (
+    ENOUGH_STEPS,
+    FEW,
+    FREE_NUMBERS,
+    Calibration,
+    Observation,
+    calibrate,
+    observe,
+    predicted,
+)
 from perfmodel.study.validation.kinds import KINDS, shipped_table
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.training import VOCABULARY
@@ -128,8 +137,8 @@ def write(rows: Sequence[Row], path: Path) -> Path:
 
 
 def test_a_few_steps_move_the_plateau_and_the_floor_only() -> None:
-    few = timed(LAYOUTS[: ENOUGH_ROWS - 1], TRUE)
-    some = timed(LAYOUTS[:ENOUGH_ROWS], TRUE)
+    few = timed(LAYOUTS[: ENOUGH_STEPS - 1], TRUE)
+    some = timed(LAYOUTS[:ENOUGH_STEPS], TRUE)
     assert set(calibrate_stack(few, "a100", "megatron-deepspeed", CATALOGUE).changes) <= set(FEW)
     assert set(calibrate_stack(some, "a100", "megatron-deepspeed", CATALOGUE).changes) > set(FEW)
 
@@ -204,7 +213,7 @@ def test_a_stack_without_a_row_is_told_what_there_is() -> None:
         ({"--accelerator": "h900"}, "h900"),
         ({"--software": "my-trainer"}, "my-trainer"),
         ({"--software": "maxtext"}, "no row of the table is a step of maxtext on a100-sxm4-80gb"),
-        ({"--where": "n_gpus=3"}, "n_gpus=3"),
+        ({"--where": "n_gpus=3"}, "no row of the table"),
         ({"--where": "colour=red"}, "no column 'colour'"),
         ({"table": "missing.csv"}, "cannot be read"),
         ({"table": "noise.csv"}, "CSV"),
