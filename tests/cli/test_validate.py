@@ -21,7 +21,9 @@ HEADER = (
     "id,model,family,layers,hidden,heads,kv_heads,head_dim,ffn_hidden,gated_mlp,vocab,seq_len,gpu,gpus_per_node,n_gpus,"
     "tp,pp,micro_batch,global_batch,precision,framework,recompute,iter_time_s,mem_peak_gib,colour"
 )
-ROW = "mine,own,dense,32,4096,32,8,128,14336,1,128256,8192,H100-SXM,8,64,2,1,1,128,bf16,Megatron-Core 0.9,none,4.2,60,red"
+ROW = (
+    "mine,own,dense,32,4096,32,8,128,14336,1,128256,8192,H100-SXM,8,64,2,1,1,128,bf16,Megatron-Core 0.9,none,4.2,60,red"
+)
 
 
 def table(folder: Path, *rows: str, header: str = HEADER) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,7 +108,13 @@ def test_a_dense_model_is_its_columns_and_not_its_name(row: Row) -> None:
 def test_columns_of_the_layout_do_enter() -> None:
     before = predict(DENSE).prediction.value
     assert before is not None
-    for changes in ({"recompute": "full"}, {"seq_len": "4096"}, {"vp": "1"}, {"ffn_hidden": "100000"}, {"pp": "7", "dp": ""}):
+    for changes in (
+        {"recompute": "full"},
+        {"seq_len": "4096"},
+        {"vp": "1"},
+        {"ffn_hidden": "100000"},
+        {"pp": "7", "dp": ""},
+    ):
         after = predict(DENSE, **changes).prediction.value
         assert after is not None
         assert abs(after / before - 1.0) > 0.01, changes
@@ -168,6 +175,20 @@ def test_blank_columns_take_the_defaults_of_the_stack_and_are_listed() -> None:
     assumed = predict(DENSE, **blank, pp="35", dp="").prediction.assumed
     assert {one.partition("=")[0] for one in assumed} == set(blank)
     assert said.assumed == ()
+
+
+def test_a_framework_may_be_a_stack_of_the_catalogue_and_of_ones_own(tmp_path: Path) -> None:
+    row = next(row for row in ROWS if row["framework"] == "torchtitan (PyTorch)" and int(row["tp"] or 1) > 1)
+    assert _numbers(predict(row, framework="torchtitan")) == _numbers(predict(row))
+    (tmp_path / "mine.yaml").write_text(
+        "kind: software\nextends: torchtitan\nname: torchtitan-and-more\n"
+        "behaviour: {tensor_exposed: {value: 0, source: user, basis: measured}}\n"
+    )
+    own = predict_rows([(0, {**row, "framework": "torchtitan-and-more"})], Catalogue([tmp_path]))[0]
+    before = predict(row)
+    assert own.prediction.value is not None
+    assert before.prediction.value is not None
+    assert own.prediction.value < before.prediction.value
 
 
 # -- the table that ships ----------------------------------------------------------------------------------
