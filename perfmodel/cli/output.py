@@ -74,7 +74,7 @@ def check_targets(*targets: Path | None, inputs: Sequence[str] = ()) -> None:
         if not target.parent.is_dir():
             raise UsageError(f"cannot write {target}: the folder {target.parent} does not exist")
         if target.resolve() in sources:
-            raise UsageError(f"cannot write {target}: it is the scenario that was asked about")
+            raise UsageError(f"cannot write {target}: it is the file that was asked about")
     if len({target.resolve() for target in named}) < len(named):
         raise UsageError(f"one file is named for two outputs: {', '.join(map(str, named))}")
 

@@ -10,7 +10,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -111,12 +111,12 @@ def estimate(question: EstimateQuestion, catalogue: Catalogue) -> Estimate:
     """
     scenario, assumed = _scenario(question, catalogue)
     resolved = load_scenario(scenario, catalogue)
-    plan = _grid(resolved)
+    plan = plan_grid(resolved)
     columns = evaluate_columns(build_question(resolved).problem, plan)
     row = _choose(columns)
     chosen = {**scenario, "strategy": _strategy(plan, row)}
     result = evaluate(load_scenario(chosen, catalogue))
-    return Estimate(result, chosen, (*assumed, *_why(plan, columns, row)))
+    return Estimate(result, chosen, (*assumed, *_why(plan, columns, row, _domain(resolved))))
 
 
 def _scenario(question: EstimateQuestion, catalogue: Catalogue) -> tuple[dict[str, Any], list[str]]:
@@ -191,10 +191,28 @@ def _divisors(number: int, largest: int) -> list[int]:
     return [one for one in range(1, min(number, largest) + 1) if number % one == 0]
 
 
-def _shapes(resolved: ResolvedScenario) -> Iterator[tuple[int, int, int, int]]:
+@dataclass(frozen=True)
+class _Shape:
+    """Parallel sizes of a plan: tensor, context, pipeline with its virtual stages, experts."""
+
+    tp: int
+    cp: int
+    pp: int
+    virtual_stages: int
+    ep: int
+
+
+def _shapes(resolved: ResolvedScenario) -> Iterator[_Shape]:
+    """Sizes that divide the devices, the layers and the experts, simplest first."""
+    for tp, cp, pp, virtual in _dense_shapes(resolved):
+        for ep in _expert_sizes(resolved, resolved.devices // pp):
+            yield _Shape(tp, cp, pp, virtual, ep)
+
+
+def _dense_shapes(resolved: ResolvedScenario) -> Iterator[tuple[int, int, int, int]]:
     """(tp, cp, pp, virtual stages) that divide the devices and the layers, simplest first."""
     layers, devices = resolved.model.layers, resolved.devices
-    node = min(resolved.cluster.tiers[0].devices, _LARGEST_TENSOR, devices)
+    node = min(_domain(resolved), _LARGEST_TENSOR, devices)
     length = resolved.scenario.workload.sequence_length or 0
     contexts = _CONTEXT if length >= LONG_SEQUENCE else (1,)
     for pp, tp, cp in itertools.product(_divisors(layers, _LARGEST_PIPELINE), _divisors(node, node), contexts):
@@ -203,17 +221,28 @@ def _shapes(resolved: ResolvedScenario) -> Iterator[tuple[int, int, int, int]]:
                 yield tp, cp, pp, virtual
 
 
-def _grid(resolved: ResolvedScenario) -> Plan:
-    """Every plan that is tried, simplest first."""
+def _expert_sizes(resolved: ResolvedScenario, ranks: int) -> list[int]:
+    """Powers of two that divide the experts and the ranks of a stage; 1 for a dense model."""
+    moe = resolved.model.moe
+    if moe is None:
+        return [1]
+    both = math.gcd(moe.experts, ranks)
+    return [2**power for power in range(both.bit_length()) if both % 2**power == 0]
+
+
+def plan_grid(resolved: ResolvedScenario) -> Plan:
+    """Every plan that is tried, simplest first; those whose experts leave the scale-up domain last."""
     policies = tuple(resolved.software.recompute_policies)
     rows = [
-        (tp, cp, pp, virtual, micro, policy, zero)
-        for policy, zero, (tp, cp, pp, virtual), micro in itertools.product(
+        (*astuple(shape), micro, policy, zero)
+        for policy, zero, shape, micro in itertools.product(
             range(len(policies)), _ZERO, list(_shapes(resolved)), _MICRO_BATCHES
         )
     ]
-    names: Sequence[str] = ("tp", "cp", "pp", "virtual_stages", "micro_batch", "recompute", "zero")
+    names: Sequence[str] = (*(one.name for one in fields(_Shape)), "micro_batch", "recompute", "zero")
     columns: dict[str, NDArray[np.int64]] = dict(zip(names, np.array(rows, dtype=np.int64).T, strict=True))
+    order = np.argsort(columns["ep"] > _domain(resolved), kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
     columns["sequence_parallel"] = (columns["tp"] > 1).astype(np.int64)
     return plan_from_table(
         columns,
@@ -221,6 +250,11 @@ def _grid(resolved: ResolvedScenario) -> Plan:
         devices=resolved.devices,
         recompute_policies=policies,
     )
+
+
+def _domain(resolved: ResolvedScenario) -> int:
+    """Devices of the innermost network tier."""
+    return resolved.cluster.tiers[0].devices
 
 
 def _choose(columns: Mapping[str, NDArray[Any]]) -> int:
@@ -236,6 +270,8 @@ def _strategy(plan: Plan, row: int) -> dict[str, Any]:
     """The fields of a scenario that give this plan."""
     numbers = {name: int(column[row]) for name, column in plan.columns().items()}
     strategy: dict[str, Any] = {name: numbers[name] for name in ("tp", "cp", "pp", "micro_batch")}
+    if numbers["ep"] > 1:
+        strategy["ep"] = numbers["ep"]
     strategy["sequence_parallel"] = bool(numbers["sequence_parallel"])
     strategy["zero"] = numbers["zero"]
     strategy["recompute"] = plan.recompute_policies[numbers["recompute"]]
@@ -244,7 +280,7 @@ def _strategy(plan: Plan, row: int) -> dict[str, Any]:
     return strategy
 
 
-def _why(plan: Plan, columns: Mapping[str, NDArray[Any]], row: int) -> Iterator[str]:
+def _why(plan: Plan, columns: Mapping[str, NDArray[Any]], row: int, domain: int) -> Iterator[str]:
     feasible = columns["feasible"]
     count = int(feasible.sum())
     if not count:
@@ -252,8 +288,12 @@ def _why(plan: Plan, columns: Mapping[str, NDArray[Any]], row: int) -> Iterator[
         return
     yield f"plan: {_describe(plan, row)}; the fastest of {count} feasible plans among {len(plan)}"
     times = np.where(feasible, columns["time.step_s"], np.inf)
-    for name, words in (("tp", "no tensor parallelism"), ("pp", "no pipeline"), ("cp", "no context parallelism")):
-        yield from _alternative(plan.columns()[name] == 1, int(plan.columns()[name][row]) > 1, words, times, row)
+    for name, most, words in (
+        ("tp", 1, "no tensor parallelism"), ("pp", 1, "no pipeline"), ("cp", 1, "no context parallelism"),
+        ("ep", 1, "no expert parallelism"), ("ep", domain, f"experts inside a domain of {domain}"),
+    ):  # fmt: skip
+        sizes = plan.columns()[name]
+        yield from _alternative(sizes <= most, int(sizes[row]) > most, words, times, row)
     plain = plan.recompute == 0
     yield from _alternative(plain, not plain[row], f"recompute {plan.recompute_policies[0]}", times, row)
 
@@ -267,11 +307,12 @@ def _alternative(mask: NDArray[np.bool_], differs: bool, words: str, times: NDAr
 
 
 def _describe(plan: Plan, row: int) -> str:
+    experts = (("ep", plan.ep),) if plan.ep.max() > 1 else ()
     numbers: Sequence[str] = [
         f"{name}={int(column[row])}"
         for name, column in (
-            ("tp", plan.tp), ("cp", plan.cp), ("pp", plan.pp), ("dp", plan.dp), ("micro_batch", plan.micro_batch),
-            ("virtual_stages", plan.virtual_stages), ("zero", plan.zero),
+            ("tp", plan.tp), ("cp", plan.cp), ("pp", plan.pp), ("dp", plan.dp), *experts,
+            ("micro_batch", plan.micro_batch), ("virtual_stages", plan.virtual_stages), ("zero", plan.zero),
         )
     ]  # fmt: skip
     return f"{' '.join(numbers)} recompute={plan.recompute_policies[int(plan.recompute[row])]}"

@@ -1,39 +1,13 @@
-"""Runs the command line as a person would, and makes results with known numbers."""
+"""Makes results with known numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from perfmodel.cli.main import main
 from perfmodel.engine.result import Result, ResultWarning
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run the command line in this process."""
-
-    def call(*arguments: str) -> Outcome:
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        code = stop.value.code
-        assert isinstance(code, int)
-        return Outcome(code, captured.out, captured.err)
-
-    return call
 
 
 def make_result(**changes: Any) -> Result:

@@ -70,7 +70,7 @@ def test_the_scenario_is_not_overwritten_by_its_answer(run: Callable, tmp_path: 
     scenario.write_text("kind: scenario")
     outcome = run("run", str(scenario), option, str(tmp_path / "." / "mine.yaml"))
     assert outcome.code == 2
-    assert "it is the scenario" in outcome.err
+    assert "it is the file that was asked about" in outcome.err
     assert scenario.read_text() == "kind: scenario"
 
 

@@ -76,6 +76,7 @@ class RowReader:
     def __init__(self, catalogue: Catalogue, vocabulary: VocabularySpec) -> None:
         self.catalogue = catalogue
         self.vocabulary = vocabulary
+        self._stacks = {entry.name for entry in catalogue.entries("software")}
 
     def read(self, row: Row) -> RowScenario:
         """The scenario of a row.
@@ -104,9 +105,12 @@ class RowReader:
     # -- words -----------------------------------------------------------------------------------------
 
     def _framework(self, row: Row) -> FrameworkPhrase:
-        found = first_match(self.vocabulary.frameworks, row.get("framework", ""), row)
+        text = row.get("framework", "")
+        if text in self._stacks:  # also a stack of the user's own
+            return FrameworkPhrase(match=text, software=text)
+        found = first_match(self.vocabulary.frameworks, text, row)
         if found is None:
-            raise UnsupportedRow(f"no software stack for the framework {row.get('framework', '')!r}")
+            raise UnsupportedRow(f"no software stack for the framework {text!r}")
         return found
 
     def _device(self, row: Row) -> DeviceEntry:
