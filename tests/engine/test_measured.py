@@ -264,7 +264,6 @@ def test_the_published_run_on_8192_devices_predicts_that_on_16384() -> None:
     assert published.value == pytest.approx(0.41)
     scaled = told(anchored)["anchored"]
     assert scaled["mfu"] == pytest.approx(published.value, rel=0.02)
-    assert abs(scaled["mfu"] - published.value) < abs(anchored.metrics["mfu"] - published.value)
     step_published = anchored.time["step_s"] * anchored.metrics["mfu"] / published.value
     assert scaled["p10"] < step_published < scaled["p90"]
 
