@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perfmodel.engine.description import describe
 from perfmodel.engine.draft import FORWARD
 from perfmodel.engine.parameters import classes_of
 from perfmodel.engine.problem import (
@@ -27,7 +28,7 @@ from perfmodel.engine.problem import (
 from perfmodel.errors import SpecError, UnsupportedOperator, nearest
 from perfmodel.machine.machine import Machine
 from perfmodel.machine.resolve import resolve
-from perfmodel.parallel.collective_rules import GATHERED, CollectiveUse
+from perfmodel.parallel.collective_rules import CollectiveUse
 from perfmodel.parallel.grid_rules import grid_collectives, grid_obstacles
 from perfmodel.parallel.placement import infer_collectives, recurrences
 from perfmodel.parallel.plan import Plan
@@ -54,6 +55,11 @@ class Question:
     def traced(self) -> Question:
         """The same question with traced leaves (one plan)."""
         return replace(self, problem=trace_problem(self.problem, self.resolved))
+
+    @functools.cached_property
+    def measured_at(self) -> Question | None:
+        """The question of the configuration in which the measurement was made; None where it is this one."""
+        return None if self.resolved.measured_at is None else build_question(self.resolved.measured_at)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -267,40 +273,6 @@ def _plan(resolved: ResolvedScenario, workload: Workload, graph: OperatorGraph) 
         devices=resolved.devices,
         recompute_policies=(recompute.policy,),
     )
-
-
-def describe(question: Question) -> tuple[str, ...]:
-    """Model, machine, workload and strategy, a line each."""
-    resolved, plan, workload = question.resolved, question.plan, question.problem.workload
-    graph, machine = question.problem.graph, question.problem.machine
-    sizes = ", ".join(f"{name.upper()} {int(getattr(plan, name)[0])}" for name in ("tp", "cp", "pp", "dp"))
-    if plan.tp_blocks[0] > 0:
-        sizes += f" (tensor group {plan.tp_rows[0]} x {plan.tp_columns[0]}, {plan.tp_blocks[0]} panels)"
-    if plan.ep[0] * plan.etp[0] > 1:
-        sizes += f", EP {int(plan.ep[0])}" + (f", ETP {int(plan.etp[0])}" if plan.etp[0] > 1 else "")
-    if plan.cp[0] > 1 and question.problem.context.kind != GATHERED:
-        sizes += f" (context by {question.problem.context.kind})"
-    policy = plan.recompute_policies[int(plan.recompute[0])]
-    device, place = resolved.accelerator.title or machine.accelerator, resolved.cluster.title or machine.cluster
-    recipe, model = resolved.numerics.title or resolved.numerics.name, resolved.model.title or resolved.model.name
-    if not workload.training:  # the title of a recipe names the state of the optimizer
-        recipe = f"products in {question.problem.formats.compute['matmul']}"
-    schedule = f"{plan.schedule} with {int(plan.virtual_stages[0])} virtual stages"
-    steps = f"micro-batch {int(plan.micro_batch[0])} x {int(plan.num_microbatches[0])}"
-    stack = resolved.software.title or machine.software
-    batch = f"{workload.global_batch:,} sequences of {workload.sequence_length:,.0f} tokens per step"
-    return (
-        f"{model}: {_count_in_words(graph.parameter_count())} parameters, {graph.layers} layers",
-        f"{resolved.devices:,} of {machine.devices:,} x {device} in {place}; {stack}",
-        f"{workload.kind}: {batch}, {recipe}",
-        f"{sizes}; {steps}, {schedule}, ZeRO {int(plan.zero[0])}, recompute {policy}",
-    )
-
-
-def _count_in_words(count: float) -> str:
-    """``405.9 billion``, ``43.85 million``."""
-    factor, word = (1e9, "billion") if count >= 0.9995e9 else (1e6, "million")
-    return f"{count / factor:,.4g} {word}"
 
 
 # -- traced ------------------------------------------------------------------------------------------

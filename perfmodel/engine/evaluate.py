@@ -15,6 +15,7 @@ from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.explain import explain_question
 from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
+from perfmodel.engine.measured import measured_answer
 from perfmodel.engine.result import OPTIONAL_KEYS, Deferred, DeferredRows, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
 from perfmodel.engine.sections import KeyCosts
@@ -46,6 +47,12 @@ def answer(question: Question) -> Result:
     SpecError
         The numbers of the scenario lead beyond what can be computed with.
     """
+    evaluation, costs, plain = _evaluated(question)
+    why = reasons(question, evaluation, plain)
+    return _assemble(question, evaluation, costs, plain, why)
+
+
+def _evaluated(question: Question) -> tuple[Evaluation, KeyCosts, dict[str, float]]:
     try:
         with np.errstate(divide="raise", over="raise", invalid="raise"):
             evaluation, costs = evaluate_one(question.problem, question.plan)
@@ -55,8 +62,16 @@ def answer(question: Question) -> Result:
     lost = [key for key, value in plain.items() if not math.isfinite(value)]
     if lost:
         raise _beyond_numbers(question, f"{lost[0]} is {plain[lost[0]]}")
-    why = reasons(question, evaluation, plain)
-    return _assemble(question, evaluation, costs, plain, why)
+    return evaluation, costs, plain
+
+
+def _measured_there(question: Question, plain: dict[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Numbers of the configuration in which something was measured, and why its plan cannot be, if so."""
+    there = question.measured_at
+    if there is None:
+        return plain, ()
+    evaluation, _, numbers = _evaluated(there)
+    return numbers, reasons(there, evaluation, numbers)
 
 
 def _beyond_numbers(question: Question, what: str) -> SpecError:
@@ -67,11 +82,12 @@ def _beyond_numbers(question: Question, what: str) -> SpecError:
 
 
 def _assemble(
-    question: Question, evaluation: Evaluation, costs: KeyCosts, plain: Mapping[str, float], why: tuple[str, ...]
+    question: Question, evaluation: Evaluation, costs: KeyCosts, plain: dict[str, float], why: tuple[str, ...]
 ) -> Result:
     resolved, problem, plan = question.resolved, question.problem, question.plan
     role = ROLE[problem.workload.kind]
     tree = _nest(plain)
+    there, why_there = _measured_there(question, plain)
     return Result(
         scenario={"name": resolved.name, "sha256": question.sha256},
         question=resolved.scenario.question,
@@ -89,7 +105,8 @@ def _assemble(
         communication=DeferredRows(lambda: communication_rows(problem, plan, costs, evaluation)),
         stages=DeferredRows(lambda: stage_rows(evaluation)),
         waterfall=DeferredRows(lambda: waterfall(problem, costs, evaluation)),
-        published=published_rows(resolved, plain),
+        published=published_rows(resolved, plain, there),
+        measured=_measured(question, plain, there, why_there),
         inputs=question.inputs,
         roofs=_roofs(question),
         schedule=_schedule(evaluation),
@@ -99,6 +116,15 @@ def _assemble(
         explainer=lambda target: explain_question(question, target),
         warner=lambda: warnings_of(question, evaluation),
     )
+
+
+def _measured(
+    question: Question, here: Mapping[str, float], there: Mapping[str, float], why: tuple[str, ...]
+) -> Mapping[str, Any] | None:
+    spec = question.resolved.scenario.measured
+    if spec is None or spec.pace is None:
+        return None
+    return Deferred(lambda: measured_answer(question, here, there, why) or {})
 
 
 def _titles(resolved: ResolvedScenario) -> dict[str, str]:

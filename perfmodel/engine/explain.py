@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from perfmodel.engine.composition import (
 )
 from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.kernels import Kernel
+from perfmodel.engine.measured import measured_answer
 from perfmodel.engine.networks import Group
 from perfmodel.engine.result import OPTIONAL_KEYS
 from perfmodel.engine.rows import (
@@ -72,7 +74,10 @@ def explain_question(question: Question, target: str | None = None) -> Traced:
     rows = _row_groups(question, traced, costs, evaluation, numbers)
     group, _, below = wanted.partition(".")
     if group in rows and below:
-        return _row_number(rows[group](), wanted)
+        found_rows = rows[group]()
+        if found_rows is None:
+            raise UsageError(f"{group} is null: the scenario states no measured step; there is nothing to explain")
+        return _row_number(found_rows, wanted)
     raise _no_such_number(wanted, numbers, costs)
 
 
@@ -83,6 +88,10 @@ def _row_groups(
     problem, plan = traced.problem, traced.plan
     role = ROLE[problem.workload.kind]
 
+    @functools.cache
+    def there() -> Mapping[str, Any]:
+        return _measured_there(question, numbers)
+
     def deviation(value: float, label: str) -> Traced:
         return Traced.leaf(value, label, "1", "residuals", "derived")
 
@@ -92,10 +101,22 @@ def _row_groups(
         "stages": lambda: stage_rows(evaluation),
         "waterfall": lambda: waterfall(problem, costs, evaluation),
         "plans": lambda: (plan_summary(plan, role),),
-        "published": lambda: published_rows(question.resolved, numbers),
+        "published": lambda: published_rows(question.resolved, numbers, there()),
+        "measured": lambda: measured_answer(question, numbers, there(), operand=deviation),
         "uncertainty": lambda: intervals(question, numbers, deviation),
         "warnings": lambda: warnings_of(question, evaluation),
     }
+
+
+def _measured_there(question: Question, numbers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Traced numbers of the configuration in which something was measured; each is a step that says so."""
+    there = question.measured_at
+    if there is None:
+        return numbers
+    traced = there.traced()
+    _, evaluation = trace_evaluation(traced)
+    found = result_numbers(traced.problem, evaluation)
+    return {key: as_traced(one).named(f"{key} of the measured configuration") for key, one in found.items()}
 
 
 def _row_number(rows: Any, wanted: str) -> Traced:

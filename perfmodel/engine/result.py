@@ -9,7 +9,7 @@ import functools
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -132,6 +132,18 @@ class PublishedRow:
     predicted: float
     source: str
     note: str = ""
+    at: str = ""  # the configuration, where it is not that of the scenario; the prediction is of it too
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredTerm:
+    """One term of a step that was measured."""
+
+    term: str  # key of time.breakdown without its unit, or `rest`: all that a profile leaves out
+    measured_s: float | None
+    predicted_s: float
+    difference_s: float | None  # measured - predicted
+    factor: float | None  # by which this term alone would have to change to explain the difference of the step
 
 
 class Deferred(Mapping[str, Any]):
@@ -204,6 +216,7 @@ class Result:
         str, Any
     ]  # pp, virtual_stages, num_microbatches, forward_s[], backward_s[] per stage, for timeline and trace
     describe: tuple[str, ...]  # the scenario in four lines
+    measured: Mapping[str, Any] | None = None  # step, ratio, terms and the scaled prediction; None: no measured step
     version: str = ""
     sources_titles: Mapping[str, str] = field(default_factory=dict)
     explainer: Callable[[str | None], Any] | None = field(default=None, repr=False, compare=False)
@@ -257,6 +270,7 @@ class Result:
             "stages": [_plain(asdict(row)) for row in self.stages],
             "waterfall": [asdict(row) for row in self.waterfall],
             "published": [asdict(row) for row in self.published],
+            "measured": _plain(self.measured),
             "warnings": [asdict(row) for row in self.warnings],
             "sources": self.sources(),
         }
@@ -299,6 +313,8 @@ class Result:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(one) for one in value]
     return value

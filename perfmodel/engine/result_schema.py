@@ -16,6 +16,7 @@ from perfmodel.engine.result import (
     SCHEMA,
     CauseRow,
     CommunicationRow,
+    MeasuredTerm,
     OperatorRow,
     PublishedRow,
     ResultWarning,
@@ -102,7 +103,20 @@ def _rows() -> dict[str, Any]:
         "published": PublishedRow,
         "warnings": ResultWarning,
     }
-    return {name: _list(_row(kind)) for name, kind in kinds.items()} | {"sources": _list(source)}
+    rows = {name: _list(_row(kind)) for name, kind in kinds.items()}
+    return rows | {"sources": _list(source), "measured": _measured()}
+
+
+def _measured() -> dict[str, Any]:
+    numbers = dict.fromkeys(("step_s", "tokens_per_s", "mfu", "p10", "p90"), _NUMBER)
+    stated = {
+        "at": {"type": "object"},
+        **dict.fromkeys(("step_s", "predicted_s", "difference_s", "ratio"), _NUMBER),
+        "reasons": _list(_TEXT),
+        "terms": _list(_row(MeasuredTerm)),
+        "anchored": _object(numbers | {"days": _OPTIONAL, "basis": _TEXT}),
+    }
+    return {**_object(stated), "type": ["object", "null"]}
 
 
 def _plan() -> dict[str, Any]:

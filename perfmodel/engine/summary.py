@@ -34,25 +34,31 @@ def _grid(plan: Plan) -> dict[str, int]:
     return {name: int(getattr(plan, name)[0]) for name in ("tp_rows", "tp_columns", "tp_blocks")}
 
 
-def published_rows(resolved: ResolvedScenario, plain: Mapping[str, Any]) -> tuple[PublishedRow, ...]:
-    """Published and measured figures beside the prediction."""
+#: Result key of each figure that may be measured.
+MEASURED_KEYS = {
+    "step_time": "time.step_s",
+    "mfu": "metrics.mfu",
+    "tokens_per_second": "metrics.tokens_per_s",
+    "peak_memory": "memory.peak_bytes",
+    "average_power": "energy.average_power_w",
+}
+
+
+def published_rows(
+    resolved: ResolvedScenario, here: Mapping[str, Any], there: Mapping[str, Any]
+) -> tuple[PublishedRow, ...]:
+    """Published figures beside the prediction of the scenario, measured ones beside that of their configuration."""
     rows = [
-        PublishedRow(one.key, one.value, plain[one.key], one.source, one.note)
+        PublishedRow(one.key, one.value, here[one.key], one.source, one.note)
         for one in resolved.scenario.published
-        if one.key in plain
+        if one.key in here
     ]
     measured = resolved.scenario.measured
     if measured is None:
         return tuple(rows)
-    keys = {
-        "step_time": "time.step_s",
-        "mfu": "metrics.mfu",
-        "tokens_per_second": "metrics.tokens_per_s",
-        "peak_memory": "memory.peak_bytes",
-        "average_power": "energy.average_power_w",
-    }
-    for name, key in keys.items():
-        value = getattr(measured, name)
-        if value is not None:
-            rows.append(PublishedRow(key, float(value.value), plain[key], value.source, measured.note or "measured"))
+    at = ", ".join(f"{path} = {value}" for path, value in measured.at.items())
+    for name, key in MEASURED_KEYS.items():
+        one = getattr(measured, name)
+        if one is not None:
+            rows.append(PublishedRow(key, float(one.value), there[key], one.source, measured.note or "measured", at))
     return tuple(rows)

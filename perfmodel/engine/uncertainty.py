@@ -11,6 +11,7 @@ from perfmodel.engine.build import Question
 from perfmodel.engine.columns import evaluate_columns
 from perfmodel.engine.rows import amount
 from perfmodel.equations import uncertainty
+from perfmodel.provenance import Sourced
 from perfmodel.workload.operators import EXPERTS
 
 #: Standard normal quantile of 90 %: the bounds p10 and p90 of an 80 % interval.
@@ -30,12 +31,13 @@ _RATE_KEYS = ("metrics.mfu", "metrics.hfu", "metrics.tokens_per_s", "metrics.tok
 _ENERGY_KEYS = ("energy.per_step_j", "energy.per_token_j", "run.energy_kwh", "carbon.per_step_kg", "run.kg_co2e")
 
 
-def _plain(value: float, _: str) -> float:
+def plain_operand(value: float, _: str) -> float:
+    """An operand of an evaluation that is not traced: the number itself."""
     return value
 
 
 def intervals(
-    question: Question, numbers: Mapping[str, Any], operand: Callable[[float, str], Any] = _plain
+    question: Question, numbers: Mapping[str, Any], operand: Callable[[float, str], Any] = plain_operand
 ) -> dict[str, dict[str, Any]]:
     """An 80 % interval for every headline that exists.
 
@@ -57,11 +59,7 @@ def intervals(
     machine = question.problem.machine
     spread = input_deviations(question, (_TIME, _ENERGY, _MONEY))
     inputs = {key: operand(value, f"deviation of {key} from the ranges of the inputs") for key, value in spread.items()}
-    residual = operand(float(machine.relative_error or 0.0), f"residual of step times, {machine.confidence}")
-    if EXPERTS in question.problem.graph.axes:
-        experts = operand(float(machine.experts_error or 0.0), "residual of models with experts")
-        residual = uncertainty.combined_deviation(residual, experts)
-    time = uncertainty.combined_deviation(residual, inputs[_TIME])
+    time = uncertainty.combined_deviation(residual_of_time(question, operand), inputs[_TIME])
     power = uncertainty.combined_deviation(operand(POWER_DEVIATION, "residual of power"), inputs[_ENERGY])
     energy = uncertainty.combined_deviation(time, power)
     money = uncertainty.combined_deviation(time, inputs[_MONEY])
@@ -76,6 +74,16 @@ def intervals(
     }
 
 
+def residual_of_time(question: Question, operand: Callable[[float, str], Any] = plain_operand) -> Any:
+    """Relative deviation of a step time by how well device, stack and family of the model are known."""
+    machine = question.problem.machine
+    residual = operand(float(machine.relative_error or 0.0), f"residual of step times, {machine.confidence}")
+    if EXPERTS not in question.problem.graph.axes:
+        return residual
+    experts = operand(float(machine.experts_error or 0.0), "residual of models with experts")
+    return uncertainty.combined_deviation(residual, experts)
+
+
 def _interval(middle: Any, deviation: Any, basis: str) -> dict[str, Any]:
     factor = uncertainty.interval_factor(deviation, NORMAL_QUANTILE_90)
     bounds = {"p10": middle / factor, "p50": middle, "p90": middle * factor}
@@ -87,24 +95,44 @@ def input_deviations(question: Question, keys: Sequence[str]) -> dict[str, float
 
     The ends are columns of one evaluation: two rows per number and one for the nominal values.
     """
-    ranged = {
-        one.path: one
-        for one in question.problem.machine.provenance.values()
-        if one.path and (one.low is not None or one.high is not None)
-    }
-    rows = 2 * len(ranged) + 1
+    moves = list(_ranged(question).values())
+    columns = _at_the_ends(question, moves)
+    return {key: quadrature(columns[key]) if key in columns else 0.0 for key in keys}
+
+
+def scaled_input_deviation(here: Question, there: Question) -> float:
+    """The same of the step time here over that there: an input of both moves both, so that most of it cancels."""
+    ranged, ranged_there = _ranged(here), _ranged(there)
+    shared = [one for path, one in ranged.items() if ranged_there.get(path) == one]
+    apart = [[one for one in found.values() if one not in shared] for found in (ranged, ranged_there)]
+    moves = [*shared, *apart[0], *(None for _ in apart[1])]
+    moves_there = [*shared, *(None for _ in apart[0]), *apart[1]]
+    steps, steps_there = _at_the_ends(here, moves)[_TIME], _at_the_ends(there, moves_there)[_TIME]
+    return quadrature(steps / steps_there)
+
+
+def _ranged(question: Question) -> dict[str, Sourced]:
+    """Numbers of the machine that state a range, by path."""
+    numbers = question.problem.machine.provenance.values()
+    return {one.path: one for one in numbers if one.path and (one.low is not None or one.high is not None)}
+
+
+def _at_the_ends(question: Question, moves: Sequence[Sourced | None]) -> dict[str, np.ndarray]:
+    """Result columns with two rows for each number at its ends (None: at rest), and one row of nominal values."""
+    rows = 2 * len(moves) + 1
     hardware: dict[str, np.ndarray] = {}
-    for position, (path, one) in enumerate(ranged.items()):
+    for position, one in enumerate(moves):
+        if one is None:
+            continue
         column = np.full(rows, one.value)
         column[2 * position] = one.value if one.low is None else one.low
         column[2 * position + 1] = one.value if one.high is None else one.high
-        hardware[path] = column
+        hardware[one.path] = column
     plans = question.plan.take(np.zeros(rows, dtype=np.int64))
-    columns = evaluate_columns(question.problem, plans, hardware)
-    return {key: _quadrature(columns[key]) if key in columns else 0.0 for key in keys}
+    return evaluate_columns(question.problem, plans, hardware)
 
 
-def _quadrature(column: np.ndarray) -> float:
+def quadrature(column: np.ndarray) -> float:
     """Root of the summed squares of the half ranges, over the nominal value in the last row."""
     half = np.abs(column[1:-1:2] - column[0:-1:2]) / (2.0 * NORMAL_QUANTILE_90 * column[-1])
     return float(np.sqrt(np.sum(half * half)))

@@ -249,6 +249,7 @@ class Machine:
     confidence: str = "assumed"  # calibrated | transferred | assumed
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
     experts_error: Numeric | None = None  # the same, added for a model with routed experts
+    anchored_error: Numeric | None = None  # the same, of a step time scaled from a measured one of stack and device
     provenance: Mapping[str, Sourced] = field(default_factory=dict)
     derived: Mapping[str, tuple[Factor, ...]] = field(default_factory=dict)
 

@@ -208,6 +208,7 @@ def _identity(cluster: ClusterSpec, accelerator: AcceleratorSpec) -> dict[str, A
 def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
     software = levels.software
     confidence, relative_error = _confidence(levels)
+    errors = levels.efficiency_class.relative_error
     return {
         "software": software.name,
         "kernel_model": software.kernel_model,
@@ -223,7 +224,8 @@ def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         "step": _step(software, ledger),
         "confidence": confidence,
         "relative_error": ledger.take("relative_error", relative_error),
-        "experts_error": ledger.take("experts_error", levels.efficiency_class.relative_error.experts),
+        "experts_error": ledger.take("experts_error", errors.experts),
+        "anchored_error": ledger.take("anchored_error", errors.anchored),
     }
 
 

@@ -6,7 +6,7 @@ One :class:`Table` per question. The cells are strings for people; only ratios a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from perfmodel.engine.result import Result
 from perfmodel.report.display import (
@@ -23,6 +23,7 @@ from perfmodel.report.display import (
     scale,
     signed_percent,
 )
+from perfmodel.report.measured_table import measured_table
 from perfmodel.report.sentence import (
     CONFIDENCE,
     interval_of,
@@ -30,27 +31,7 @@ from perfmodel.report.sentence import (
     operator_shares,
     positive,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table: the first column is text (left), the others are right-aligned unless named in ``left``.
-
-    Attributes
-    ----------
-    bars
-        For each row the fraction its bar shows, or None for a row without one; empty when no row has a bar.
-    totals
-        Number of rows at the end that are sums or limits, set apart by a rule.
-    """
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bars: tuple[float | None, ...] = ()
-    totals: int = 0
-    left: tuple[int, ...] = (0,)
-    notes: tuple[str, ...] = ()
+from perfmodel.report.table import Table
 
 
 def _share_table(
@@ -244,7 +225,7 @@ def published_table(result: Result) -> Table | None:
             key_quantity(row.key, row.predicted),
             signed_percent(row.predicted / row.value - 1 if row.value else None),
             clean(row.source),
-            clean(row.note),
+            clean(f"{row.note}, at {row.at}" if row.at else row.note),
         )
         for row in result.published
     )
@@ -344,6 +325,7 @@ _QUESTIONS: tuple[Callable[[Result], Table | None], ...] = (
     communication_table,
     stages_table,
     published_table,
+    measured_table,
 )
 
 

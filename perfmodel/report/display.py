@@ -39,6 +39,7 @@ LABELS = {
 #: Keys whose last part alone would be ambiguous.
 _WHOLE_KEYS = {
     "run.tokens": "tokens of the run", "run.days": "duration of the run", "run.goodput": "goodput of the run",
+    "measured.ratio": "measured / predicted", "measured.anchored.days": "duration of the run",
     "run.energy_kwh": "energy of the run", "run.usd": "cost of the run", "run.kg_co2e": "carbon of the run",
 }  # fmt: skip
 #: Unit by the ending of a result key, longest first.

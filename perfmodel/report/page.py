@@ -140,7 +140,7 @@ def _card(result: Result, key: str) -> str:
         f"<b>{text(key_quantity(key, row.value))}</b> published "
         f"({text(signed_percent(row.predicted / row.value - 1 if row.value else None))})"
         for row in result.published
-        if row.key == key
+        if row.key == key and not row.at
     ]
     between = interval_of(result, key)
     asides += [f"80 % interval {text(between)}"] if between else []
@@ -210,6 +210,7 @@ def _assumptions(result: Result, _: _Figures) -> str:
 _SECTIONS: tuple[tuple[str, Callable[[Result, _Figures], str]], ...] = (
     ("Answer", _answer),
     ("Time", _tables_and_figures(("waterfall", "breakdown", "operators"), content.time_table, content.speed_table)),
+    ("Measured", _tables_and_figures((), content.measured_table)),
     ("Roofline", _tables_and_figures(("roofline",), content.operators_table)),
     ("Memory", _memory),
     ("Communication", _tables_and_figures(("communication",), content.communication_table)),

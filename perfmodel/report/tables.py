@@ -166,6 +166,10 @@ _COMPARED = (
         ),
     ),
     ("Time", ("time.breakdown",)),
+    (
+        "Scaled by a measurement",
+        ("measured.ratio", *(f"measured.anchored.{key}" for key in ("step_s", "tokens_per_s", "mfu", "days"))),
+    ),
     ("Memory", ("memory.breakdown",)),
     ("Energy", ("energy.breakdown",)),
     ("Money and carbon", ("money", "carbon", "run")),

@@ -319,7 +319,8 @@ class ClassPowerSpec(SpecModel):
 class RelativeErrorSpec(SpecModel):
     """Relative standard deviation of a step time, by how well device and stack are known.
 
-    ``experts`` is added in quadrature for a model with routed experts.
+    ``experts`` is added in quadrature for a model with routed experts. ``anchored``: of a step time that is scaled from
+    a measurement of another configuration of the same stack on the same device.
     """
 
     provenance: Provenance | None = None
@@ -327,6 +328,7 @@ class RelativeErrorSpec(SpecModel):
     transferred: RatioField
     assumed: RatioField
     experts: RatioField
+    anchored: RatioField
 
 
 class ClassInterconnect(InterconnectEfficiency):

@@ -36,15 +36,25 @@ class Override:
         Plain value (a quantity as text, ``4 TB/s``), or a :class:`~perfmodel.provenance.Sourced`.
     rest
         What is left of the path below the document that it concerns.
+    stated
+        Where a file says it; None for the command line.
     """
 
     path: str
     value: Any
     rest: tuple[str, ...]
+    stated: Place | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"--set {self.path}" if self.stated is None else f"{self.stated}: {self.path}"
 
     @property
     def place(self) -> Place:
         """Where the value was said, for messages."""
+        if self.stated is not None:
+            return self.stated
         shown = f"={self.value}" if isinstance(self.value, (str, int, float)) else ""
         return Place(f"--set {self.path}{shown}")
 
@@ -68,8 +78,13 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def make_overrides(values: Mapping[str, Any]) -> tuple[Override, ...]:
+def make_overrides(values: Mapping[str, Any], places: Mapping[str, Place] | None = None) -> tuple[Override, ...]:
     """Overrides from dotted paths and values.
+
+    Parameters
+    ----------
+    places
+        Where a file says each path; None for the command line.
 
     Raises
     ------
@@ -79,9 +94,10 @@ def make_overrides(values: Mapping[str, Any]) -> tuple[Override, ...]:
     overrides: list[Override] = []
     for path, value in values.items():
         parts = tuple(_POSITION.sub(r".\1", path).split("."))
+        override = Override(path, _plain(value), parts, (places or {}).get(path))
         if not all(parts):
-            raise UsageError(f"--set {path}: an empty part in the path")
-        overrides.append(Override(path, _plain(value), parts))
+            raise UsageError(f"{override.label}: an empty part in the path")
+        overrides.append(override)
     return tuple(overrides)
 
 
@@ -118,7 +134,7 @@ def _locate(override: Override, data: Any, shape: Shape) -> tuple[KeyPath, Shape
         key, used = _next_key(override, parts, data, shape)
         below = child(shape, key)
         if below is None:
-            raise SpecError(f"--set {override.path}: {_unknown(str(key), data, shape)}")
+            raise SpecError(f"{override.label}: {_unknown(str(key), data, shape)}")
         shape = below
         data = _step(data, key)
         path.append(key)
@@ -135,7 +151,7 @@ def _next_key(override: Override, parts: tuple[str, ...], data: Any, shape: Shap
             if ".".join(parts[:used]) in data:
                 return ".".join(parts[:used]), used
     if shape.unit is not None:
-        raise SpecError(f"--set {override.path}: a number has no part {parts[0]!r}; set the number itself")
+        raise SpecError(f"{override.label}: a number has no part {parts[0]!r}; set the number itself")
     return parts[0], 1
 
 
@@ -147,7 +163,7 @@ def _item(override: Override, part: str, items: Sequence[Any]) -> int:
     if part.isdecimal() and int(part) < len(items):
         return int(part)
     known = ", ".join(name for name in names if name) or f"0 to {len(items) - 1}"
-    raise SpecError(f"--set {override.path}: no item {part!r} in the list; items: {known}{nearest(part, names)}")
+    raise SpecError(f"{override.label}: no item {part!r} in the list; items: {known}{nearest(part, names)}")
 
 
 def _unknown(key: str, data: Any, shape: Shape) -> str:

@@ -20,10 +20,11 @@ from perfmodel.specs.consistency import (
     source_warnings,
     strategy_problems,
 )
+from perfmodel.specs.measured import not_a_configuration
 from perfmodel.specs.numerics import expand_short_form, is_short_form
 from perfmodel.specs.overrides import Override, make_overrides, parse_overrides
 from perfmodel.specs.plain import is_mapping
-from perfmodel.specs.problems import raise_problems
+from perfmodel.specs.problems import Problem, raise_problems
 from perfmodel.specs.quantities import SpecModel, read_count
 from perfmodel.specs.references import build_target, edit, part_of, route, spelled_out, target_of, tier_overrides
 from perfmodel.specs.scenario import DEFAULT_NUMERICS
@@ -59,6 +60,8 @@ class ResolvedScenario:
         Sentences about what is allowed but doubtful (an unknown source key in a user's file).
     overrides
         What was set on top of the files, by dotted path.
+    measured_at
+        The configuration in which ``measured`` was measured; None where it is that of the scenario.
     """
 
     scenario: Scenario
@@ -75,6 +78,7 @@ class ResolvedScenario:
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
     catalogue: Catalogue = field(default_factory=Catalogue, repr=False, compare=False)
     document: Document | None = field(default=None, repr=False, compare=False)
+    measured_at: ResolvedScenario | None = None
 
     @property
     def name(self) -> str:
@@ -97,7 +101,8 @@ class ResolvedScenario:
         content: dict[str, Any] = {
             name: spec.model_dump(mode="json", by_alias=True, exclude_none=True) for name, spec in parts.items()
         }
-        return content | {"devices": self.devices}
+        there = {} if self.measured_at is None else {"measured_at": self.measured_at.canonical()}
+        return content | {"devices": self.devices} | there
 
     def replace(self, **changes: Any) -> ResolvedScenario:
         """The same scenario with fields set by dotted path: ``replace(**{"strategy.tp": 4})``.
@@ -145,8 +150,11 @@ def load_scenario(
     return _resolve(document, catalogue, values)
 
 
-def _resolve(document: Document, catalogue: Catalogue, values: Mapping[str, Any]) -> ResolvedScenario:
-    routes = route(make_overrides(values))
+def _resolve(
+    document: Document, catalogue: Catalogue, values: Mapping[str, Any], at: Sequence[Override] = ()
+) -> ResolvedScenario:
+    """The scenario with what was set, and then with the changes ``at``."""
+    routes = route((*make_overrides(values), *at))
     edited = edit("scenario", spelled_out(document, routes["scenario"]), routes["scenario"])
     _check_question(edited)
     scenario = cast("Scenario", catalogue.build("scenario", edited))
@@ -166,8 +174,31 @@ def _resolve(document: Document, catalogue: Catalogue, values: Mapping[str, Any]
     return ResolvedScenario(
         scenario=scenario, model=model, cluster=cluster, accelerator=accelerator, interconnects=interconnects,
         efficiency_class=efficiency_class, software=software, numerics=numerics, formats=formats, devices=devices,
-        warnings=_warnings(specs, catalogue), overrides=dict(values), catalogue=catalogue, document=document,
+        warnings=_warnings(specs, catalogue), overrides={**values, **{one.path: one.value for one in at}},
+        catalogue=catalogue, document=document, measured_at=_measured_at(document, catalogue, values, edited, scenario),
     )  # fmt: skip
+
+
+def _measured_at(
+    document: Document, catalogue: Catalogue, values: Mapping[str, Any], edited: Document, scenario: Scenario
+) -> ResolvedScenario | None:
+    """The configuration of ``measured.at``: what was set holds there too, unless ``at`` says otherwise."""
+    at: Mapping[str, Any] = {} if scenario.measured is None else scenario.measured.at
+    if not at:
+        return None
+    places = {path: edited.place(("measured", "at", path)) for path in at}
+    raise_problems(
+        [Problem(places[path], f"measured.at.{path}", what) for path, what in not_a_configuration(at).items()]
+    )
+    kept = {key: value for key, value in document.data.items() if key not in ("measured", "published")}
+    there = {path: value for path, value in values.items() if path.split(".", 1)[0] not in ("measured", "published")}
+    try:
+        return _resolve(Document(kept, document.places, document.path), catalogue, there, make_overrides(at, places))
+    except SpecError as error:
+        if str(error).startswith(tuple(f"{place}: " for place in places.values())):
+            raise
+        where = edited.place(("measured", "at"))
+        raise SpecError(f"{where}: measured.at: this configuration cannot be: {error}") from None
 
 
 def _check_question(document: Document) -> None:
@@ -271,9 +302,7 @@ class _Loader:
         for override in overrides:
             if override.rest[0] not in found:
                 known = ", ".join(found)
-                raise SpecError(
-                    f"--set {override.path}: no interconnect {override.rest[0]!r} here; interconnects: {known}"
-                )
+                raise SpecError(f"{override.label}: no interconnect {override.rest[0]!r} here; interconnects: {known}")
         return found
 
     def efficiency_class(self, accelerator: AcceleratorSpec) -> SpecModel:

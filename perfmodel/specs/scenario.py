@@ -8,18 +8,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from perfmodel.provenance import Sourced
 from perfmodel.specs.base import FileSpec
+from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
-from perfmodel.specs.quantities import (
-    BytesField,
-    DurationField,
-    PositiveFractionField,
-    PowerField,
-    Provenance,
-    SpecModel,
-    quantity,
-)
+from perfmodel.specs.quantities import SpecModel
 from perfmodel.specs.site import PricingSpec, ReliabilitySpec, SiteSpec
 from perfmodel.specs.strategy import StrategySpec, WorkloadSpec
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -63,18 +55,6 @@ class TransformSpec(SpecModel):
 
     name: str
     options: Mapping[str, Any] = Field(default_factory=dict)
-
-
-class MeasuredSpec(SpecModel):
-    """What was measured in a run of this scenario; the result shows the difference."""
-
-    step_time: DurationField | None = None
-    mfu: PositiveFractionField | None = None
-    tokens_per_second: Annotated[Sourced, quantity("token/s", positive=True)] | None = None
-    peak_memory: BytesField | None = None
-    average_power: PowerField | None = None
-    provenance: Provenance | None = None
-    note: str = ""
 
 
 class PublishedSpec(SpecModel):

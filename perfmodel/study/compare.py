@@ -74,8 +74,14 @@ def _probability_faster(first: Result, second: Result) -> float | None:
 
 
 def _log_time(result: Result) -> NormalDist | None:
-    """Distribution of the logarithm of the step time, from its interval (times err by factors: lognormal)."""
+    """Distribution of the logarithm of the step time, from its interval (times err by factors: lognormal).
+
+    Where the result is scaled by a measurement, that is the better estimate.
+    """
     interval: Mapping[str, Any] = result.uncertainty.get("time.step_s", {})
+    if result.measured is not None:
+        anchored = result.measured["anchored"]
+        interval = {**anchored, "p50": anchored["step_s"]}
     bounds = [interval.get(name) for name in ("p10", "p50", "p90")]
     if any(bound is None or bound <= 0 for bound in bounds):
         return None

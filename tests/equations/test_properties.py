@@ -53,6 +53,7 @@ NOT_SLOWER = {
     ),
     *(("dualpipe_slow_stage_bubble_time", name) for name in ("excess", "forward_excess")),
     ("idle_time", "busy"),
+    ("ratio_estimate", "predicted_there"),  # the more was predicted of what was measured, the faster the world
     ("mean_of_others", "own"),  # the more of a given sum is one's own, the less is others'
     # Parts of a path that start and end also contain.
     ("late_start_time", "slot"),
