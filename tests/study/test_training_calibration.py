@@ -168,7 +168,7 @@ def test_the_spec_that_is_written_predicts_what_was_reported(
     outcome = run("calibrate", "training", str(table), *arguments)
     assert (outcome.code, outcome.out) == (0, "")
     assert run("specs", "check", str(folder)).code == 0
-    told = re.search(r"(\d+) measurements: mean error ([\d.]+) %, largest ([\d.]+) %", outcome.err)
+    told = re.search(r"(\d+) steps: mean error ([\d.]+) %, largest ([\d.]+) %", outcome.err)
     assert told is not None
     errors = np.abs(_errors_with(rows, f"{software}-on-{accelerator}", Catalogue([folder])))
     assert int(told[1]) == len(rows) == errors.size
