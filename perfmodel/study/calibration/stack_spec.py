@@ -118,11 +118,11 @@ def _spec(
     return spec
 
 
-def number_entry(leaf: str, value: float, source: str, note: str) -> dict[str, Any]:
-    """A number as a file states it: measured, with its source."""
+def number_entry(leaf: str, value: float, source: str, note: str, basis: str = "measured") -> dict[str, Any]:
+    """A number as a file states it, with its source and basis."""
     unit = _UNITS.get(leaf)
     written: Any = exact_quantity(value, unit) if unit else value
-    return {"value": written, "source": source, "basis": "measured", "note": note}
+    return {"value": written, "source": source, "basis": basis, "note": note}
 
 
 def place(spec: dict[str, Any], leaf: str, accelerator: str, entry: dict[str, Any]) -> None:

@@ -35,8 +35,6 @@ ENOUGH_STEPS = 4
 FEW = ("step.matmul_slowdown", "step.block_overhead")
 #: How much further the numbers of a device may move when nothing was measured on it or its class.
 LOOSENED = 1.5
-#: How much less a number may move that was measured itself.
-TIGHTENED = 0.4
 #: A number that moves no step by more than this share of its own change was not measured.
 _UNSEEN = 1e-4
 
@@ -110,12 +108,11 @@ class Observation:
         return [self.slot(number) for number in numbers if self._may_move(number)]
 
     def _may_move(self, number: FreeNumber) -> bool:
-        """A number of the device moves only where neither kernels nor the stack say what it is."""
+        """A number of the device moves only where it was not measured itself and the stack does not state it."""
         found = self.question.problem.machine.provenance.get(number.leaf)
         if found is None or number.per != "accelerator":
             return found is not None
-        of_kernels = number.leaf.startswith("matmul.") and self._is_measured(number.leaf)
-        return not of_kernels and not found.path.startswith("software.")
+        return not self._is_measured(number.leaf) and not found.path.startswith("software.")
 
     def slot(self, number: FreeNumber) -> Slot:
         """Where a number stands for this step."""
@@ -130,11 +127,9 @@ class Observation:
         return found.basis == Basis.MEASURED and found.source != FIT_SOURCE
 
     def freedom(self, slot: Slot) -> float:
-        """How much more or less than usual a number may move: a measured one less, one of an unknown device more."""
-        machine = self.question.problem.machine
-        if self._is_measured(slot.leaf) and slot.software == "*":
-            return TIGHTENED
-        return LOOSENED if slot.accelerator != "*" and machine.confidence == "assumed" else 1.0
+        """How much more than usual a number may move: one of a device that nothing is known of."""
+        loose = slot.accelerator != "*" and self.question.problem.machine.confidence == "assumed"
+        return LOOSENED if loose else 1.0
 
     def prior(self, leaf: str) -> float | None:
         """The value in the specs; None where the machine has no such number."""
