@@ -249,10 +249,20 @@ SecondsPerElement = Annotated[Numeric, _alias("s")]
 #: Bytes per element of a number format.
 BytesPerElement = Annotated[Numeric, _alias("B")]
 
+#: Types of operands that are not traced, as they are met: a look at the type is quicker than one for an attribute.
+_UNTRACED: set[type] = {float, int, bool}
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: Every equation by its dotted name; the dimension, parity and documentation tests walk it.
 EQUATIONS: dict[str, Callable[..., Any]] = {}
+
+
+def _is_traced(kind: type) -> bool:
+    traced = hasattr(kind, "trace_call")
+    if not traced:
+        _UNTRACED.add(kind)
+    return traced
 
 
 def equation(*, reference: str) -> Callable[[_Function], _Function]:
@@ -273,11 +283,10 @@ def equation(*, reference: str) -> Callable[[_Function], _Function]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             for argument in (*args, *kwargs.values()):
-                hook = getattr(argument, "trace_call", None)
-                if hook is not None:
+                if type(argument) not in _UNTRACED and _is_traced(type(argument)):
                     bound = signature.bind(*args, **kwargs)
                     bound.apply_defaults()
-                    return hook(function, reference, bound.arguments)
+                    return argument.trace_call(function, reference, bound.arguments)
             return function(*args, **kwargs)
 
         call.reference = reference  # type: ignore[attr-defined]

@@ -239,8 +239,8 @@ def call_stacked(function: Callable[..., Any], rows: Sequence[Mapping[str, Any]]
 
 
 def _stack(values: Sequence[Any]) -> np.ndarray:
-    width = max(getattr(value, "size", 1) for value in values)
-    stacked = np.empty((len(values), width))
+    sizes = {1 if type(value) is float else getattr(value, "size", 1) for value in values}
+    stacked = np.empty((len(values), max(sizes)))
     for position, value in enumerate(values):
         stacked[position] = value
     return stacked
