@@ -9,6 +9,8 @@ from perfmodel.study.validation.lines import Line
 
 #: Misses that a table names; the CSV has all.
 SHOWN_MISSES = 12
+#: Names of groups that are longer are cut.
+LONGEST_NAME = 36
 _HEADER = ("", "rows", "ok", "MAPE", "median", "p90", "bias", "in 10 %", "in interval")
 
 
@@ -37,8 +39,12 @@ def _groups(by: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     for name, groups in by.items():
         if groups:
             found.append((f"by {name}", *[""] * (len(_HEADER) - 1)))
-            found += [(f"  {value}", *_cells(scores)) for value, scores in groups.items()]
+            found += [(f"  {_short(value)}", *_cells(scores)) for value, scores in groups.items()]
     return found
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _cells(scores: Mapping[str, Any]) -> tuple[str, ...]:
