@@ -19,7 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from perfmodel.engine.uncertainty import input_deviations
+from perfmodel.engine.uncertainty import NORMAL_QUANTILE_90, input_deviations
 from perfmodel.machine.columns import with_columns
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.study.calibration.stack_spec import number_entry
@@ -39,8 +39,6 @@ from perfmodel.study.validation.tables import matching, read_table
 
 #: What the specs said before the first fit; a number that is not there starts from the specs.
 PRIORS = Path(__file__).with_name("stack_priors.csv")
-#: Standard normal quantile of 90 %: the ends of an 80 % interval.
-NORMAL_QUANTILE_90 = 1.2815515655446004
 #: Share of unseen steps of a stack that its residual alone shall explain; with the pooling below, the intervals of all
 #: of them hold somewhat more, as intervals of forms that were chosen in their sight should.
 COVERED = 0.74

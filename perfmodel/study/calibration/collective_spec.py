@@ -12,13 +12,12 @@ from perfmodel.specs.efficiency import InterconnectEfficiency
 from perfmodel.specs.hardware import ClusterSpec
 from perfmodel.specs.writer import exact_quantity
 from perfmodel.study.calibration.collectives import Calibration, fit_collectives
+from perfmodel.study.calibration.stack_spec import rounded
 from perfmodel.study.collective_model import Networks
 from perfmodel.study.collective_rows import VOCABULARY, CollectiveRow, read_row
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import RowProblem
 
-#: Significant digits of a fitted number.
-DIGITS = 4
 _UNITS = {"latency": "s", "growth": "s", "time": "s", "size": "B"}
 
 
@@ -101,9 +100,8 @@ def _spec(accelerator: str, software: str, fits: dict[str, Calibration]) -> dict
 
 
 def _written(name: str, value: float) -> Any:
-    rounded = float(f"{value:.{DIGITS}g}")
     unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
-    return rounded if unit is None else exact_quantity(rounded, unit)
+    return rounded(value) if unit is None else exact_quantity(rounded(value), unit)
 
 
 def _range(fit: Calibration) -> str:

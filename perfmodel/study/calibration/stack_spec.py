@@ -69,7 +69,7 @@ def calibrate_stack(rows: Sequence[Row], accelerator: str, software: str, catalo
         )
     numbers = [number for number in FREE_NUMBERS if number.per != "accelerator"]
     fitted = calibrate(found, numbers)
-    changes = {slot.leaf: (fitted.priors[slot], _rounded(value)) for slot, value in fitted.values.items()}
+    changes = {slot.leaf: (fitted.priors[slot], rounded(value)) for slot, value in fitted.values.items()}
     validity = _validity([one.row for one in found])
     return StackCalibration(_spec(*wanted, changes, fitted, validity), changes, fitted.residuals, validity)
 
@@ -79,7 +79,8 @@ def _where(one: Observation) -> tuple[str, str]:
     return machine.accelerator, machine.software
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """A number with the digits that a calibrated spec states."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -136,4 +137,4 @@ def place(spec: dict[str, Any], leaf: str, accelerator: str, entry: dict[str, An
     own.setdefault(head, {}).setdefault(data_type, {})[name] = entry
 
 
-__all__ = ["FreeNumber", "StackCalibration", "calibrate_stack", "number_entry", "place"]
+__all__ = ["FreeNumber", "StackCalibration", "calibrate_stack", "number_entry", "place", "rounded"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from perfmodel.units import parse_quantity
+
 #: ``8x HDR 200Gb/s per node``, ``1600 Gbps/node``, ``400Gb/s per GPU``.
 _RATE = re.compile(
     r"(?:(?P<ports>\d+)\s*x(?:\s[^,;:]*?)?)?(?P<rate>\d+(?:\.\d+)?)\s*(?:Gb/s|Gbps|Gbit/s)"
@@ -12,8 +14,6 @@ _RATE = re.compile(
 )
 #: Some systems list the networks of storage and management beside the one that matters.
 _COMPUTE = re.compile(r"compute:[^,;]*", re.IGNORECASE)
-_BITS_PER_BYTE = 8.0
-_GIGA = 1e9
 
 
 def rate_per_device(text: str, devices_per_node: int) -> float | None:
@@ -35,7 +35,7 @@ def rate_per_device(text: str, devices_per_node: int) -> float | None:
     found = _RATE.search(named.group(0) if named else text)
     if found is None:
         return None
-    rate = float(found["rate"]) * _GIGA / _BITS_PER_BYTE
+    rate = parse_quantity(f"{found['rate']} Gb/s", "B/s")
     if found["per"] is not None and found["per"].lower().endswith("gpu"):
         return rate
     if found["ports"] is None and found["per"] is None:

@@ -15,10 +15,11 @@ from perfmodel.specs.resolve import load_scenario
 from perfmodel.study.validation.lines import Line, Prediction, Row, Status
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 from perfmodel.study.validation.training_scenario import RowReader, RowScenario
+from perfmodel.units import parse_quantity
 
 VOCABULARY = "training-runs"
 TIME, MEMORY = "iter_time_s", "mem_peak_gib"
-_GIB = 2.0**30
+_GIB = parse_quantity("1 GiB", "B")
 
 
 def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
