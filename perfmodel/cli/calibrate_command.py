@@ -9,6 +9,7 @@ import typer
 
 from perfmodel.cli import options
 from perfmodel.cli.output import check_targets, note, write_answer
+from perfmodel.cli.progress import progress_line
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of table: training, collectives or kernels.")]
 Table = Annotated[Path, typer.Argument(metavar="FILE.csv", help="Measurements, as `perfmodel validate` takes them.")]
@@ -40,7 +41,8 @@ def calibrate(
 
     check_targets(output, inputs=[str(table)])
     rows = matching(read_table(table, known_kind(kind).needed), where)
-    found = fit(kind, [row for _, row in rows], accelerator, software, Catalogue(specs))
+    with progress_line(quiet=quiet) as progress:
+        found = fit(kind, [row for _, row in rows], accelerator, software, Catalogue(specs), progress)
     write_answer(to_yaml(found.spec), output)
     for line in found.report:
         note(line, quiet=quiet)

@@ -6,9 +6,10 @@ Heavy modules are imported inside the commands, so that ``perfmodel --help`` sta
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import perfmodel
 from perfmodel.cli import calibrate_command, catalogue_commands, estimate_command, question_commands, validate_command
@@ -16,13 +17,29 @@ from perfmodel.errors import PerfmodelError
 
 #: Exit codes (interface page, section 1).
 EXIT_BAD_INPUT = 2
+#: Of a process that was interrupted (128 + SIGINT), as shells report it.
+EXIT_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C ends any of them with one line."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
 
 app = typer.Typer(
     name="perfmodel",
+    cls=Commands,
     help="Time, memory, energy and money of large language models on real and future machines, "
     "with the source of every number.",
     epilog="A SCENARIO is a file or the name of a shipped scenario. Exit codes: 0 answered, 1 the plan is infeasible, "
-    "2 bad usage or input, 3 a threshold of --fail-above was exceeded.",
+    "2 bad usage or input, 3 a threshold of --fail-above was exceeded, 130 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -74,4 +74,4 @@ Conditions = Annotated[
     list[str],
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No warnings and no notes on the standard error stream.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No warnings, notes and progress on the standard error stream.")]

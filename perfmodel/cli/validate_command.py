@@ -11,6 +11,7 @@ import typer
 from perfmodel.cli import options
 from perfmodel.cli.options import OutputFormat
 from perfmodel.cli.output import check_targets, write_answer
+from perfmodel.cli.progress import progress_line
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of table: training, collectives or kernels.")]
 Table = Annotated[
@@ -31,6 +32,7 @@ def validate(
     output_format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
     specs: options.SpecFolders = [],
+    quiet: options.Quiet = False,
 ) -> None:
     """Predict every row of a table of measurements and score the predictions."""
     from perfmodel.specs.catalogue import Catalogue
@@ -41,7 +43,8 @@ def validate(
     from perfmodel.study.validation.scoring import summarise
 
     check_targets(output, inputs=[str(table)] if table is not None else [])
-    lines = predict(kind, table, Catalogue(specs), where)
+    with progress_line(quiet=quiet) as progress:
+        lines = predict(kind, table, Catalogue(specs), where, progress)
     if output_format is OutputFormat.CSV:
         write_answer(csv_lines(lines), output)
         return

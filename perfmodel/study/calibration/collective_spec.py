@@ -15,6 +15,7 @@ from perfmodel.study.calibration.collectives import Calibration, fit_collectives
 from perfmodel.study.calibration.stack_spec import rounded
 from perfmodel.study.collective_model import Networks
 from perfmodel.study.collective_rows import VOCABULARY, CollectiveRow, read_row
+from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import RowProblem
 
@@ -38,7 +39,7 @@ class CollectiveCalibration:
 
 
 def calibrate_collectives(
-    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress = unseen
 ) -> CollectiveCalibration:
     """Fit the collectives of a stack inside a domain and between domains.
 
@@ -48,6 +49,8 @@ def calibrate_collectives(
         A table of collectives; only those of the accelerator and of the library that the stack calls count.
     accelerator, software
         Names of the catalogue.
+    progress
+        Told about every row, and every fit.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def calibrate_collectives(
     device, stack = catalogue.load("accelerator", accelerator).name, catalogue.load("software", software)
     networks, vocabulary = Networks(catalogue), catalogue.load("vocabulary", VOCABULARY)
     groups: dict[tuple[str, str], list[CollectiveRow]] = {}
-    for raw in rows:
+    for raw in tracked(rows, "rows read", progress):
         try:
             row = read_row(raw, vocabulary)
         except RowProblem:
@@ -70,10 +73,10 @@ def calibrate_collectives(
         raise UsageError(f"no row of the table is a collective of {library} on {device}")
     largest = {form: max((key for key in groups if key[1] == form), key=lambda key: len(groups[key]), default=None)
                for form in ("scale-up", "scale-out")}  # fmt: skip
+    chosen = [(form, key) for form, key in largest.items() if key is not None]
     fits = {
         form: fit_collectives(groups[key], networks.of(key[0], stack.collectives).tiers)
-        for form, key in largest.items()
-        if key is not None
+        for form, key in tracked(chosen, "networks fitted", progress)
     }
     return CollectiveCalibration(_spec(device, stack.name, fits), fits)
 

@@ -26,6 +26,7 @@ from perfmodel.study.calibration.memory_bound import fit_memory_bound
 from perfmodel.study.calibration.search import minimise, smoothed_error
 from perfmodel.study.kernel_numbers import Numbered, grouped, levels_of, numbered, power_of, watts
 from perfmodel.study.kernel_tables import Case, layer_cases, reader_of
+from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 
@@ -81,7 +82,9 @@ class Calibration:
         return families
 
 
-def calibrate(rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> Calibration:
+def calibrate(
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress = unseen
+) -> Calibration:
     """Fit the numbers of a stack on an accelerator to a table of kernels.
 
     Minimises the mean smoothed absolute logarithmic error. Configurations (n and k of a product, heads of attention,
@@ -96,6 +99,8 @@ def calibrate(rows: Sequence[Row], accelerator: str, software: str, catalogue: C
         Names in the catalogue.
     catalogue
         Start values, and what the accelerator and its class state.
+    progress
+        Told about every family and key that was fitted.
 
     Raises
     ------
@@ -110,7 +115,8 @@ def calibrate(rows: Sequence[Row], accelerator: str, software: str, catalogue: C
     levels = replace(levels, software=levels.software.model_copy(update={"efficiency": {}}))
     fits: list[Fit] = []
     memory_bound: dict[str, tuple[Numbered, list[Case], Column]] = {}
-    for (_, _, family, key, peak), group in sorted(grouped(enumerate(case for case, _ in cases)).items()):
+    groups = sorted(grouped(enumerate(case for case, _ in cases)).items())
+    for (_, _, family, key, peak), group in tracked(groups, "kinds of kernels fitted", progress):
         measured = np.array([cases[position][1] for position, _ in group])
         if measured.size < FEWEST_ROWS:
             skipped[f"{family} {key}: fewer than {FEWEST_ROWS} rows"] = measured.size

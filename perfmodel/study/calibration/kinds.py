@@ -10,6 +10,7 @@ import numpy as np
 
 from perfmodel.errors import UsageError, nearest
 from perfmodel.specs.catalogue import Catalogue
+from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.validation.lines import Row
 
 
@@ -29,11 +30,18 @@ class Calibrated:
     report: tuple[str, ...]
 
 
-#: Fits rows: (rows, accelerator, software, catalogue) -> the calibrated stack.
-Calibrator: TypeAlias = Callable[[Sequence[Row], str, str, Catalogue], Calibrated]
+#: Fits rows: (rows, accelerator, software, catalogue, progress) -> the calibrated stack.
+Calibrator: TypeAlias = Callable[[Sequence[Row], str, str, Catalogue, Progress], Calibrated]
 
 
-def calibrate(kind: str, rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> Calibrated:
+def calibrate(
+    kind: str,
+    rows: Sequence[Row],
+    accelerator: str,
+    software: str,
+    catalogue: Catalogue,
+    progress: Progress = unseen,
+) -> Calibrated:
     """Fit the numbers of a stack on an accelerator to a table of measurements.
 
     Parameters
@@ -44,6 +52,8 @@ def calibrate(kind: str, rows: Sequence[Row], accelerator: str, software: str, c
         The table; rows of other stacks and devices are left out.
     accelerator, software
         Names of the catalogue.
+    progress
+        Told about every step of the fit.
 
     Raises
     ------
@@ -52,21 +62,25 @@ def calibrate(kind: str, rows: Sequence[Row], accelerator: str, software: str, c
     """
     if kind not in CALIBRATORS:
         raise UsageError(f"no calibration of {kind!r}; there are {', '.join(CALIBRATORS)}{nearest(kind, CALIBRATORS)}")
-    return CALIBRATORS[kind](rows, accelerator, software, catalogue)
+    return CALIBRATORS[kind](rows, accelerator, software, catalogue, progress)
 
 
-def _training(rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> Calibrated:
+def _training(
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress
+) -> Calibrated:
     from perfmodel.study.calibration.stack_spec import calibrate_stack
 
-    found = calibrate_stack(rows, accelerator, software, catalogue)
+    found = calibrate_stack(rows, accelerator, software, catalogue, progress)
     moved = [f"{leaf}: {before:.4g} -> {after:.4g}" for leaf, (before, after) in found.changes.items()]
     return Calibrated(found.spec, (*moved, _errors("steps", found.residuals)))
 
 
-def _collectives(rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> Calibrated:
+def _collectives(
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress
+) -> Calibrated:
     from perfmodel.study.calibration.collective_spec import calibrate_collectives
 
-    found = calibrate_collectives(rows, accelerator, software, catalogue)
+    found = calibrate_collectives(rows, accelerator, software, catalogue, progress)
     lines = [
         f"{form} ({fit.family}): {', '.join(f'{name} {value:.3g}' for name, value in fit.numbers.items())}; "
         f"mean error {100 * fit.loss:.1f} % of {fit.large.rows + fit.small.rows} collectives"
@@ -75,11 +89,13 @@ def _collectives(rows: Sequence[Row], accelerator: str, software: str, catalogue
     return Calibrated(found.spec, tuple(lines))
 
 
-def _kernels(rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> Calibrated:
+def _kernels(
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress
+) -> Calibrated:
     from perfmodel.study.calibration.kernels import calibrate as calibrate_kernels
 
     names = catalogue.load("accelerator", accelerator).name, catalogue.load("software", software).name
-    found = calibrate_kernels(rows, *names, catalogue)
+    found = calibrate_kernels(rows, *names, catalogue, progress)
     fits = [
         f"{fit.family} {fit.key}: {', '.join(f'{name} {value:.3g}' for name, value in fit.numbers.items())}"
         for fit in found.fits

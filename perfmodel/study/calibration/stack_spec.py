@@ -12,6 +12,7 @@ from perfmodel.errors import UsageError
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.writer import exact_quantity
 from perfmodel.study.calibration.training import FREE_NUMBERS, Calibration, FreeNumber, Observation, calibrate, observe
+from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.validation.lines import Row
 
 #: Columns whose range says where the numbers hold.
@@ -44,7 +45,9 @@ class StackCalibration:
     validity: dict[str, tuple[float, float]]
 
 
-def calibrate_stack(rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue) -> StackCalibration:
+def calibrate_stack(
+    rows: Sequence[Row], accelerator: str, software: str, catalogue: Catalogue, progress: Progress = unseen
+) -> StackCalibration:
     """Fit a stack on an accelerator to measured steps.
 
     Parameters
@@ -53,6 +56,8 @@ def calibrate_stack(rows: Sequence[Row], accelerator: str, software: str, catalo
         A table of training runs; only those of the stack on the accelerator count.
     accelerator, software
         Names of the catalogue.
+    progress
+        Told about every row, and every step of the fit.
 
     Raises
     ------
@@ -60,15 +65,16 @@ def calibrate_stack(rows: Sequence[Row], accelerator: str, software: str, catalo
         No row is a step of the stack on the accelerator that can be predicted.
     """
     wanted = catalogue.load("accelerator", accelerator).name, catalogue.load("software", software).name
-    found = [one for one in observe(rows, catalogue) if _where(one) == wanted]
+    every = observe(rows, catalogue, progress)
+    found = [one for one in every if _where(one) == wanted]
     if not found:
-        others = sorted({f"{stack} on {device}" for device, stack in map(_where, observe(rows, catalogue))})
+        others = sorted({f"{stack} on {device}" for device, stack in map(_where, every)})
         raise UsageError(
             f"no row of the table is a step of {wanted[1]} on {wanted[0]} that can be predicted; "
             f"the table has {', '.join(others) or 'none'}"
         )
     numbers = [number for number in FREE_NUMBERS if number.per != "accelerator"]
-    fitted = calibrate(found, numbers)
+    fitted = calibrate(found, numbers, progress=progress)
     changes = {slot.leaf: (fitted.priors[slot], rounded(value)) for slot, value in fitted.values.items()}
     validity = _validity([one.row for one in found])
     return StackCalibration(_spec(*wanted, changes, fitted, validity), changes, fitted.residuals, validity)

@@ -20,6 +20,7 @@ from perfmodel.engine.columns import evaluate_columns
 from perfmodel.provenance import Basis
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.study.calibration.robust import Prior, Vector, fit
+from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.validation.lines import Row
 from perfmodel.study.validation.tables import RowProblem
 from perfmodel.study.validation.training import VOCABULARY, measured_quantities, question_of
@@ -160,11 +161,11 @@ class Calibration:
         return {slot.leaf: self.values[slot] for slot in observation.slots(numbers) if slot in self.values}
 
 
-def observe(rows: Sequence[Row], catalogue: Catalogue) -> list[Observation]:
+def observe(rows: Sequence[Row], catalogue: Catalogue, progress: Progress = unseen) -> list[Observation]:
     """The rows that can be predicted, as observations; equal configurations share the weight of their square root."""
     reader = RowReader(catalogue, catalogue.load("vocabulary", VOCABULARY))
     found: list[tuple[Row, Question, float, str]] = []
-    for row in rows:
+    for row in tracked(rows, "rows read", progress):
         measured = measured_quantities(row).get("iter_time_s")
         if measured is None:
             continue
@@ -188,6 +189,7 @@ def calibrate(
     observations: Sequence[Observation],
     numbers: Sequence[FreeNumber] = FREE_NUMBERS,
     priors: Mapping[Slot, float] | None = None,
+    progress: Progress = unseen,
 ) -> Calibration:
     """Fit the free numbers to measured steps.
 
@@ -199,6 +201,8 @@ def calibrate(
         What may move.
     priors
         Numbers to start from instead of those of the specs.
+    progress
+        Told about every step of every pass of the fit.
 
     Returns
     -------
@@ -207,7 +211,7 @@ def calibrate(
     """
     seen = Counter(slot for one in observations for slot in one.slots(numbers))
     slots = [slot for slot, count in seen.items() if count >= ENOUGH_STEPS or slot.leaf in FEW]
-    problem = _Fit(observations, numbers, slots, priors or {})
+    problem = _Fit(observations, numbers, slots, priors or {}, progress)
     point = fit(problem.model, problem.prior(), np.array([one.weight for one in observations]))
     residuals, slopes = problem.model(point)
     informed = [slot for slot, seen in zip(slots, np.abs(slopes).max(axis=0) > _UNSEEN, strict=True) if seen]
@@ -225,7 +229,9 @@ class _Fit:
         numbers: Sequence[FreeNumber],
         slots: Sequence[Slot],
         priors: Mapping[Slot, float],
+        progress: Progress,
     ) -> None:
+        self.progress, self.passes = progress, 0
         self.observations = observations
         self.slots = slots
         self.numbers = {number.leaf: number for number in numbers}
@@ -260,7 +266,9 @@ class _Fit:
         """Log ratios of predicted to measured, and their slopes."""
         residuals = np.empty(len(self.observations))
         slopes = np.zeros((len(self.observations), len(self.slots)))
-        for row, one in enumerate(self.observations):
+        self.passes += 1
+        what = f"pass {self.passes} of the fit, steps"
+        for row, one in enumerate(tracked(self.observations, what, self.progress)):
             found = one.slots(list(self.numbers.values()))
             seen = [self.position[slot] for slot in found if slot in self.position]
             times = self._times(one, seen, point)

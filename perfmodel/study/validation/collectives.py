@@ -10,13 +10,14 @@ from perfmodel.specs.efficiency import ResidualSpec
 from perfmodel.specs.vocabulary import VocabularySpec
 from perfmodel.study.collective_model import LARGE, Network, Networks, predicted_times
 from perfmodel.study.collective_rows import BUS_BANDWIDTH, TIME, VOCABULARY, CollectiveRow, measured_time, read_row
+from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.validation.lines import Line, Prediction, Row, Status
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 
 _UNITS = {1e-6: "us", 1e-3: "ms"}
 
 
-def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
+def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue, progress: Progress = unseen) -> list[Line]:
     """Predict the time of every collective of a table.
 
     Parameters
@@ -26,6 +27,8 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
         (``op_name``, ``num_gpus``, ``latency_ms`` ...).
     catalogue
         Where specs are looked up.
+    progress
+        Told about every row.
 
     Returns
     -------
@@ -36,7 +39,7 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
     networks = Networks(catalogue)
     read: dict[int, CollectiveRow] = {}
     refused: dict[int, Prediction] = {}
-    for place, (_, row) in enumerate(rows):
+    for place, (_, row) in enumerate(tracked(rows, "collectives read", progress)):
         try:
             one = read_row(row, vocabulary)
             networks.of(one.system.cluster, one.library).outermost(one)

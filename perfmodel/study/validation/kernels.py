@@ -12,6 +12,7 @@ from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.efficiency import KernelError
 from perfmodel.study.kernel_numbers import Numbered, cost, grouped, levels_of, numbered, power_of, watts
 from perfmodel.study.kernel_tables import Case, is_collective, layer_cases, reader_of
+from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.validation import collectives
 from perfmodel.study.validation.lines import Line, Prediction, Row, Status
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
@@ -39,7 +40,7 @@ class Task:
     refused: Prediction | None = None
 
 
-def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
+def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue, progress: Progress = unseen) -> list[Line]:
     """Lines of a table of kernels, in the order of its rows.
 
     ``latency_ms`` of single kernels, and ``power_w`` where the table has it; every ``*_median_ms`` of a table with one
@@ -52,12 +53,13 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
     """
     _check_header(rows)
     between = [pair for pair in rows if is_collective(pair[1])]
-    lines = collectives.predict_rows(between, catalogue) if between else []
+    lines = collectives.predict_rows(between, catalogue, progress) if between else []
     tasks = [task for position, row in rows if not is_collective(row) for task in _tasks(position, row)]
     predictions: dict[int, Prediction] = {place: task.refused for place, task in enumerate(tasks) if task.refused}
     cases = ((place, task.case) for place, task in enumerate(tasks) if task.case is not None)
     for key, group in grouped(cases).items():
         predictions |= _predict_group(catalogue, key, group, [tasks[place] for place, _ in group])
+        progress("kernels predicted", len(predictions), len(tasks))
     lines += [_line(task, predictions[place]) for place, task in enumerate(tasks)]
     return sorted(lines, key=lambda line: line.row)
 

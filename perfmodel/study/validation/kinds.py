@@ -10,11 +10,12 @@ from typing import TypeAlias
 
 from perfmodel.errors import UsageError, nearest
 from perfmodel.specs.catalogue import Catalogue
+from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.validation.lines import Line, Row
 from perfmodel.study.validation.tables import matching, read_table
 
-#: Predicts rows: (positions and rows, catalogue) -> lines, in order of the rows.
-Predictor: TypeAlias = Callable[[Sequence[tuple[int, Row]], Catalogue], list[Line]]
+#: Predicts rows: (positions and rows, catalogue, progress) -> lines, in order of the rows.
+Predictor: TypeAlias = Callable[[Sequence[tuple[int, Row]], Catalogue, Progress], list[Line]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def known_kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def validate(name: str, path: Path | None, catalogue: Catalogue, where: Sequence[str] = ()) -> list[Line]:
+def validate(
+    name: str, path: Path | None, catalogue: Catalogue, where: Sequence[str] = (), progress: Progress = unseen
+) -> list[Line]:
     """Predict the rows of a table.
 
     Parameters
@@ -86,6 +89,8 @@ def validate(name: str, path: Path | None, catalogue: Catalogue, where: Sequence
         Where specs are looked up.
     where
         ``column=value`` conditions on rows.
+    progress
+        Told about every row.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def validate(name: str, path: Path | None, catalogue: Catalogue, where: Sequence
     if not chosen:
         raise UsageError(f"no row of the table meets {' and '.join(where) or 'anything'}: it has {len(rows)} rows")
     predict: Predictor = importlib.import_module(kind.module).predict_rows
-    return predict(chosen, catalogue)
+    return predict(chosen, catalogue, progress)
 
 
 def shipped_table(name: str, kind: Kind) -> Path:

@@ -12,6 +12,7 @@ from perfmodel.errors import SpecError, UnsupportedOperator
 from perfmodel.parallel import rules
 from perfmodel.specs.catalogue import Catalogue
 from perfmodel.specs.resolve import load_scenario
+from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.validation.lines import Line, Prediction, Row, Status
 from perfmodel.study.validation.tables import IncompleteRow, InfeasibleRow, UnsupportedRow, number
 from perfmodel.study.validation.training_scenario import RowReader, RowScenario
@@ -22,7 +23,7 @@ TIME, MEMORY = "iter_time_s", "mem_peak_gib"
 _GIB = parse_quantity("1 GiB", "B")
 
 
-def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[Line]:
+def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue, progress: Progress = unseen) -> list[Line]:
     """Predict step time and, where it was measured, peak memory of every run.
 
     Parameters
@@ -31,6 +32,8 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
         Positions and rows of a table of training runs.
     catalogue
         Where specs are looked up.
+    progress
+        Told about every row.
 
     Returns
     -------
@@ -38,7 +41,8 @@ def predict_rows(rows: Sequence[tuple[int, Row]], catalogue: Catalogue) -> list[
         One or two lines per row, in order.
     """
     reader = RowReader(catalogue, catalogue.load("vocabulary", VOCABULARY))
-    return [line for position, row in rows for line in _lines(position, row, reader, catalogue)]
+    told = tracked(rows, "rows predicted", progress)
+    return [line for position, row in told for line in _lines(position, row, reader, catalogue)]
 
 
 def _lines(position: int, row: Row, reader: RowReader, catalogue: Catalogue) -> list[Line]:
