@@ -10,6 +10,7 @@ import typer
 from perfmodel.cli import options
 from perfmodel.cli.options import OutputFormat
 from perfmodel.cli.output import check_targets, note
+from perfmodel.cli.progress import progress_line
 from perfmodel.cli.question_commands import Delivery, deliver
 from perfmodel.cli.thresholds import parse_thresholds
 from perfmodel.errors import UsageError
@@ -60,7 +61,8 @@ def estimate(
     sizes = {"devices": devices, "sequence_length": sequence_length, "global_batch": global_batch, "tokens": tokens}
     counts = {name: _count(name, text) for name, text in sizes.items() if text is not None}
     question = EstimateQuestion(model=model, accelerator=accelerator, software=software, numerics=numerics, **counts)
-    answer = pick(question, Catalogue(specs))
+    with progress_line(quiet=quiet) as progress:
+        answer = pick(question, Catalogue(specs), progress)
     for reason in answer.reasons:
         note(reason, quiet=quiet)
     deliver(answer.result, delivery, texts={} if save is None else {save: answer.to_yaml()})
