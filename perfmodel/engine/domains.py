@@ -12,9 +12,6 @@ from perfmodel.units import Numeric
 
 ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER = "all-reduce", "all-gather", "reduce-scatter"
 ALL_TO_ALL, SEND = "all-to-all", "send"
-#: Libraries reduce in the switches from this many ranks on: measured all-reduces of 2 and 4 ranks follow the
-#: ring (NVIDIA NCCL with NVLS; perfmodel collective study).
-IN_NETWORK_MINIMUM_RANKS = 8.0
 #: Passes of the full buffer around a ring (an all-to-all moves it once).
 LAPS = {ALL_REDUCE: 2.0, ALL_GATHER: 1.0, REDUCE_SCATTER: 1.0, ALL_TO_ALL: 1.0}
 
@@ -123,7 +120,7 @@ def _library_time(
     in_network = collectives.in_network_all_reduce_time(
         size, ranks, bandwidth, tier.reduction_latency, tier.reduction_fraction
     )
-    available = np.where(ranks >= IN_NETWORK_MINIMUM_RANKS, tier.in_network_reduction * reducible, 0.0)
+    available = np.where(ranks >= tier.reduction_minimum_ranks, tier.in_network_reduction * reducible, 0.0)
     return collectives.switched_all_reduce_time(ring, in_network, available)
 
 

@@ -17,7 +17,6 @@ from perfmodel.engine.domains import (
     ALL_GATHER,
     ALL_REDUCE,
     ALL_TO_ALL,
-    IN_NETWORK_MINIMUM_RANKS,
     LAPS,
     REDUCE_SCATTER,
     SEND,
@@ -31,7 +30,7 @@ from perfmodel.machine.machine import NetworkTier
 from perfmodel.units import Numeric
 
 __all__ = [
-    "ALL_GATHER", "ALL_REDUCE", "ALL_TO_ALL", "IN_NETWORK_MINIMUM_RANKS", "REDUCE_SCATTER", "SEND", "Group",
+    "ALL_GATHER", "ALL_REDUCE", "ALL_TO_ALL", "REDUCE_SCATTER", "SEND", "Group",
     "collective_time", "link_energy", "outer_domains", "plain", "send_energy", "send_time", "spanned_tiers",
 ]  # fmt: skip
 

@@ -16,13 +16,6 @@ from perfmodel.workload.operators import EXPERTS
 
 #: Standard normal quantile of 90 %: the bounds p10 and p90 of an 80 % interval.
 NORMAL_QUANTILE_90 = 1.2815515655446004
-#: Relative standard deviation of predicted peak memory: the closed form missed by 21 % on average before
-#: recipe details (main gradients, logits) were declared and by 3 % after (perfmodel training-step study);
-#: a scenario states part of them.
-MEMORY_DEVIATION = 0.10
-#: Relative standard deviation of power beside that of time: energies per operation are derived from rated
-#: power, which real runs use to 80-100 % (arXiv 2412.08602: 8.4 of 10.2 kW).
-POWER_DEVIATION = 0.15
 
 _TIME, _ENERGY, _MONEY = "time.step_s", "energy.per_step_j", "money.per_step_usd"
 _TIME_KEYS = (_TIME, "run.days", "run.device_hours")
@@ -60,12 +53,13 @@ def intervals(
     spread = input_deviations(question, (_TIME, _ENERGY, _MONEY))
     inputs = {key: operand(value, f"deviation of {key} from the ranges of the inputs") for key, value in spread.items()}
     time = uncertainty.combined_deviation(residual_of_time(question, operand), inputs[_TIME])
-    power = uncertainty.combined_deviation(operand(POWER_DEVIATION, "residual of power"), inputs[_ENERGY])
+    memory = operand(float(machine.memory_error or 0.0), "residual of memory")
+    alone = operand(float(machine.power_error or 0.0), "residual of power")
+    power = uncertainty.combined_deviation(alone, inputs[_ENERGY])
     energy = uncertainty.combined_deviation(time, power)
     money = uncertainty.combined_deviation(time, inputs[_MONEY])
     widths = dict.fromkeys((*_TIME_KEYS, *_RATE_KEYS), time) | dict.fromkeys(_ENERGY_KEYS, energy)
     widths |= dict.fromkeys(_MONEY_KEYS, money)
-    memory = operand(MEMORY_DEVIATION, "residual of memory")
     widths |= {"memory.peak_bytes": memory, "energy.average_power_w": power}
     return {
         key: _interval(numbers[key], deviation, machine.confidence)

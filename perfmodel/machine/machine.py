@@ -99,6 +99,7 @@ class NetworkTier:
     in_network_reduction: float  # 0 or 1, all-reduce only
     reduction_latency: OfForm
     reduction_fraction: OfForm
+    reduction_minimum_ranks: OfForm  # fewer ranks take the ring
     peer_fraction: OfForm  # of the bandwidth, that messages to one peer reach; None: all of it
     message_latency: OfForm  # s, extra latency of messages to all peers; None: no such extra
     energy_per_byte: Numeric
@@ -250,6 +251,8 @@ class Machine:
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence
     experts_error: Numeric | None = None  # the same, added for a model with routed experts
     anchored_error: Numeric | None = None  # the same, of a step time scaled from a measured one of stack and device
+    memory_error: Numeric | None = None  # relative standard deviation of peak memory
+    power_error: Numeric | None = None  # the same of power, beside that of time
     provenance: Mapping[str, Sourced] = field(default_factory=dict)
     derived: Mapping[str, tuple[Factor, ...]] = field(default_factory=dict)
 

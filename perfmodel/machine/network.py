@@ -19,7 +19,7 @@ from perfmodel.specs.hardware import ClusterSpec, InterconnectSpec, TierSpec
 
 _COMMON = {"base_latency": "7 us", "step_latency": "1 us", "link_fraction": "0.8"}
 _SCALE_UP = {"copy_fraction": "2.2", "fill_time": "3.8 us"}
-_REDUCTION = {"reduction_latency": "91 us", "reduction_fraction": "0.66"}
+_REDUCTION = {"reduction_latency": "91 us", "reduction_fraction": "0.66", "reduction_minimum_ranks": "8"}
 _MESSAGES = ("peer_fraction", "message_latency")
 _SCALE_OUT = {
     "hop_latency": "5.3 us", "hop_growth": "49 us", "hop_half_size": "100 kB",

@@ -207,8 +207,7 @@ def _identity(cluster: ClusterSpec, accelerator: AcceleratorSpec) -> dict[str, A
 
 def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
     software = levels.software
-    confidence, relative_error = _confidence(levels)
-    errors = levels.efficiency_class.relative_error
+    confidence = _confidence(levels)
     return {
         "software": software.name,
         "kernel_model": software.kernel_model,
@@ -223,9 +222,7 @@ def _software_part(levels: Levels, ledger: Ledger) -> dict[str, Any]:
         ),
         "step": _step(software, ledger),
         "confidence": confidence,
-        "relative_error": ledger.take("relative_error", relative_error),
-        "experts_error": ledger.take("experts_error", errors.experts),
-        "anchored_error": ledger.take("anchored_error", errors.anchored),
+        **{name: ledger.take(name, number) for name, number in _errors(levels, confidence).items()},
     }
 
 
@@ -244,8 +241,21 @@ def _step(software: SoftwareSpec, ledger: Ledger) -> StepParameters:
     return StepParameters(**numbers)
 
 
-def _confidence(levels: Levels) -> tuple[str, Sourced]:
-    """How far the step time can be trusted, and its relative standard deviation.
+def _errors(levels: Levels, confidence: str) -> dict[str, Sourced]:
+    """Relative standard deviations: those of the stack where it was calibrated, else those of the class."""
+    software, errors = levels.software, levels.efficiency_class.relative_error
+    usual: dict[str, Sourced] = {
+        "relative_error": getattr(errors, confidence),
+        "memory_error": errors.memory,
+        "power_error": errors.power,
+    }
+    own = {name: getattr(software, name) for name in usual} if confidence == "calibrated" else {}
+    found = {name: own.get(name) or number for name, number in usual.items()}
+    return found | {"experts_error": errors.experts, "anchored_error": errors.anchored}
+
+
+def _confidence(levels: Levels) -> str:
+    """How far the step time can be trusted.
 
     ``calibrated``: matmuls were measured on the device, and the stack has an entry for the device or was
     calibrated on it; ``transferred``: the device or others of its class were measured; ``assumed``:
@@ -255,14 +265,11 @@ def _confidence(levels: Levels) -> tuple[str, Sourced]:
     own = [entry for name, entry in levels.software.efficiency.items() if name in names]
     measured = any(_has_measured_matmul(entry) for entry in (levels.accelerator.efficiency, *own))
     known_to_stack = bool(own) or bool(names & set(levels.software.calibrated_on))
-    errors = levels.efficiency_class.relative_error
     if levels.software.kernel_model == "roofline":
-        return "assumed", errors.assumed
+        return "assumed"
     if measured and known_to_stack:
-        return "calibrated", levels.software.relative_error or errors.calibrated
-    if measured or levels.efficiency_class.members:
-        return "transferred", errors.transferred
-    return "assumed", errors.assumed
+        return "calibrated"
+    return "transferred" if measured or levels.efficiency_class.members else "assumed"
 
 
 def _has_measured_matmul(entry: KernelEfficiency) -> bool:

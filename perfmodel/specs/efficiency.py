@@ -32,6 +32,8 @@ from perfmodel.specs.quantities import (
 
 #: A ratio that is at least one: oversubscription, power usage effectiveness, sparse speed-up.
 OverheadField = Annotated[Sourced, quantity("1", minimum=1.0)]
+#: Ranks from which something is done: a group has at least two.
+MinimumRanksField = Annotated[Sourced, quantity("1", minimum=2.0)]
 BytesPerClockField = Annotated[Sourced, quantity("B")]
 #: Closed form of the collectives that applies inside a tier. Links of class ``host`` use the scale-up form.
 NetworkForm = Literal["scale-up", "scale-out"]
@@ -224,7 +226,10 @@ class ResidualSpec(SpecModel):
 
 
 class InterconnectEfficiency(SpecModel):
-    """Numbers of ``equations.collectives``: the first block is common, then scale-up, then scale-out."""
+    """Numbers of ``equations.collectives``: the first block is common, then scale-up, then scale-out.
+
+    ``reduction_minimum_ranks``: the library reduces in the switches from this many ranks on; fewer take the ring.
+    """
 
     provenance: Provenance | None = None
     base_latency: TimeField | None = None
@@ -235,6 +240,7 @@ class InterconnectEfficiency(SpecModel):
     fill_time: TimeField | None = None
     reduction_latency: TimeField | None = None
     reduction_fraction: PositiveRatioField | None = None
+    reduction_minimum_ranks: MinimumRanksField | None = None
     # scale-up, messages between pairs (all-to-all, send); absent: like a ring
     peer_fraction: PositiveRatioField | None = None
     message_latency: TimeField | None = None
@@ -317,10 +323,11 @@ class ClassPowerSpec(SpecModel):
 
 
 class RelativeErrorSpec(SpecModel):
-    """Relative standard deviation of a step time, by how well device and stack are known.
+    """Relative standard deviation of a step time, by how well device and stack are known; of memory and of power.
 
     ``experts`` is added in quadrature for a model with routed experts. ``anchored``: of a step time that is scaled from
-    a measurement of another configuration of the same stack on the same device.
+    a measurement of another configuration of the same stack on the same device. ``memory``: of the peak of a device.
+    ``power``: of the average power of the allocation, beside that of the time.
     """
 
     provenance: Provenance | None = None
@@ -329,6 +336,8 @@ class RelativeErrorSpec(SpecModel):
     assumed: RatioField
     experts: RatioField
     anchored: RatioField
+    memory: RatioField
+    power: RatioField
 
 
 class ClassInterconnect(InterconnectEfficiency):

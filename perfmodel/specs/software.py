@@ -116,7 +116,8 @@ class SoftwareSpec(FileSpec):
     """A training or serving stack: behaviour, recompute policies, defaults and efficiency overrides.
 
     ``relative_error`` is the relative standard deviation of its step times on the accelerators that it was calibrated
-    on, from the residuals of its own validation; absent: that of the class of the device.
+    on, from the residuals of its own validation; ``memory_error`` and ``power_error`` are the same of peak memory and
+    of power. Absent: those of the class of the device.
 
     ``calibrated_on`` names the accelerators whose published runs with this stack stand behind its
     behaviour; ``collectives`` names the entry of an interconnect's ``libraries`` that the stack calls (links without
@@ -148,3 +149,5 @@ class SoftwareSpec(FileSpec):
     calibrated_on: tuple[str, ...] = ()
     efficiency: Mapping[str, StackEfficiency] = Field(default_factory=dict)
     relative_error: RatioField | None = None
+    memory_error: RatioField | None = None
+    power_error: RatioField | None = None

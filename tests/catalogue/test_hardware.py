@@ -177,6 +177,7 @@ def test_at_most_eight_fitted_numbers_per_network_and_library(name: str) -> None
     for library, entry in {"usual": link.efficiency, **link.libraries}.items():
         chain = (entry, *library_chain(getattr(entry, "based_on", ""), link.libraries))
         names = {key for one in chain for key, number in vars(one).items() if isinstance(number, Sourced)}
+        names -= {"reduction_minimum_ranks"}  # a choice of the library, seen in its curves; no fit moves it
         assert len(names) <= MAXIMUM_NUMBERS, f"{name}: {library} has {sorted(names)}"
 
 

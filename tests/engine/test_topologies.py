@@ -27,7 +27,8 @@ def node(**changes: Any) -> NetworkTier:
         name="node", kind="scale-up", devices=8.0, bandwidth=300e9, base_latency=8e-6, step_latency=1e-6,
         link_fraction=0.8, copy_fraction=2.5, fill_time=5e-6, hop_latency=None, hop_growth=None, hop_half_size=None,
         tree_fraction=None, tree_hop_latency=None, in_network_reduction=0.0, reduction_latency=None,
-        reduction_fraction=None, peer_fraction=None, message_latency=None, energy_per_byte=1e-11,
+        reduction_fraction=None, reduction_minimum_ranks=None, peer_fraction=None, message_latency=None,
+        energy_per_byte=1e-11,
     )  # fmt: skip
     return replace(tier, **changes)
 
@@ -38,7 +39,8 @@ def fabric(**changes: Any) -> NetworkTier:
         name="fabric", kind="scale-out", devices=4096.0, bandwidth=25e9, base_latency=14e-6, step_latency=0.8e-6,
         link_fraction=0.9, copy_fraction=None, fill_time=None, hop_latency=5e-6, hop_growth=50e-6, hop_half_size=1e5,
         tree_fraction=0.6, tree_hop_latency=22e-6, in_network_reduction=0.0, reduction_latency=None,
-        reduction_fraction=None, peer_fraction=None, message_latency=None, energy_per_byte=6e-11,
+        reduction_fraction=None, reduction_minimum_ranks=None, peer_fraction=None, message_latency=None,
+        energy_per_byte=6e-11,
     )  # fmt: skip
     return replace(tier, **changes)
 
@@ -246,11 +248,19 @@ def test_calls_outside_of_a_graph_are_never_faster() -> None:
 
 
 def test_switches_do_not_sum_integers() -> None:
-    tier = node(in_network_reduction=1.0, reduction_latency=90e-6, reduction_fraction=0.67)
+    tier = node(in_network_reduction=1.0, reduction_latency=90e-6, reduction_fraction=0.67, reduction_minimum_ranks=8.0)
     group = Group(8.0, (8.0,))
     floats, integers = (float(collective_time("all-reduce", GIB, group, (tier,), one)) for one in (1.0, 0.0))
     assert integers == inside("all-reduce", GIB, 8.0, node())
     assert floats < 0.85 * integers
+
+
+def test_switches_sum_from_so_many_ranks_on() -> None:
+    tier = node(in_network_reduction=1.0, reduction_latency=1e-6, reduction_fraction=1.0, reduction_minimum_ranks=8.0)
+    for ranks, minimum in ((4.0, 8.0), (4.0, 4.0), (8.0, 8.0)):
+        one = inside("all-reduce", GIB, ranks, replace(tier, reduction_minimum_ranks=minimum))
+        ring = inside("all-reduce", GIB, ranks, node())
+        assert (one < ring) == (ranks >= minimum)
 
 
 def test_steps_of_a_message_are_not_shared(ask: Callable[..., Any]) -> None:

@@ -45,7 +45,8 @@ CLASS: dict[str, Any] = {
     "energy": {"matrix": {"any": "0.6 pJ/FLOP"}, "vector": "9 pJ/FLOP", "memory": "5 pJ/bit"},
     "power": {"sustained_rate": 1, "idle_fraction": "15 %", "host_fraction": "50 %", "network_fraction": "8 %",
               "power_usage_effectiveness": 1.2},
-    "relative_error": {"calibrated": 0.1, "transferred": 0.2, "assumed": 0.35, "experts": 0.15, "anchored": 0.05},
+    "relative_error": {"calibrated": 0.1, "transferred": 0.2, "assumed": 0.35, "experts": 0.15, "anchored": 0.05,
+                       "memory": 0.1, "power": 0.15},
 }  # fmt: skip
 SOFTWARE: dict[str, Any] = {
     "kind": "software", "name": "stack", "provenance": {"source": "stack-notes", "basis": "paper"},

@@ -149,8 +149,20 @@ def test_in_network_reduction_needs_its_numbers(build: Build, made_up: Any) -> N
     with pytest.raises(SpecError, match=r"interconnect 'link' does not state efficiency\.reduction_latency"):
         build(links=links)
     stated = {"provenance": MEASURED, "reduction_latency": "90 us", "reduction_fraction": 0.66}
-    node = build(links=links | {"link": links["link"] | {"efficiency": stated}}).tiers[0]
+    links["link"]["efficiency"] = stated
+    with pytest.raises(SpecError, match=r"does not state efficiency\.reduction_minimum_ranks"):
+        build(links=links)
+    usual = {**made_up.efficiency["interconnect"]["scale-up"], "reduction_minimum_ranks": 8}
+    forms = {**made_up.efficiency["interconnect"], "scale-up": usual}
+    of_class = made_up.change(made_up.efficiency, "interconnect", forms)
+    node = build(links=links, efficiency=of_class).tiers[0]
     assert (node.in_network_reduction, node.reduction_latency) == pytest.approx((1.0, 90e-6))
+    assert node.reduction_minimum_ranks == 8.0
+    stated["reduction_minimum_ranks"] = 4
+    machine = build(links=links, efficiency=of_class)
+    assert machine.tiers[0].reduction_minimum_ranks == 4.0
+    leaf = machine.provenance["tiers.node.reduction_minimum_ranks"]
+    assert leaf.path == "interconnects.link.efficiency.reduction_minimum_ranks"
 
 
 def test_a_stack_overrides_the_collectives(build: Build, made_up: Any) -> None:
@@ -255,6 +267,24 @@ def test_confidence_follows_what_was_measured(build: Build, made_up: Any) -> Non
         "assumed", "transferred", "transferred", "assumed", "calibrated", "calibrated", "assumed",
     ]  # fmt: skip
     assert [one.relative_error for one in answers] == [0.35, 0.2, 0.2, 0.35, 0.1, 0.1, 0.35]
+    assert {(one.memory_error, one.power_error) for one in answers} == {(0.1, 0.15)}
+
+
+def test_a_stack_states_the_errors_of_where_it_was_calibrated(build: Build, made_up: Any) -> None:
+    measured = made_up.change(
+        made_up.accelerator, "efficiency", {"provenance": MEASURED, "matmul": {"bf16": {"plateau": 0.8}}}
+    )
+    own = {"relative_error": 0.03, "memory_error": 0.04, "power_error": 0.05}
+    stack = {**made_up.software, **own}
+    names = tuple(own)
+    elsewhere, there = (
+        build(accelerator=measured, software=one) for one in (stack, {**stack, "calibrated_on": ["chip"]})
+    )
+    assert [getattr(there, name) for name in names] == [0.03, 0.04, 0.05]
+    assert [getattr(elsewhere, name) for name in names] == [0.2, 0.1, 0.15]
+    assert [there.provenance[name].path for name in names] == [f"software.{name}" for name in names]
+    class_path = "efficiency_class.relative_error"
+    assert [elsewhere.provenance[name].path for name in names[1:]] == [f"{class_path}.memory", f"{class_path}.power"]
 
 
 def test_the_scenario_wins_over_the_cluster_number_by_number(build: Build, made_up: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.engine.domains import ALL_REDUCE, IN_NETWORK_MINIMUM_RANKS
+from perfmodel.engine.domains import ALL_REDUCE
 from perfmodel.engine.networks import SEND
 from perfmodel.errors import UsageError
 from perfmodel.machine.machine import NetworkTier
@@ -263,7 +263,8 @@ def moving_numbers(rows: Sequence[CollectiveRow], tier: NetworkTier, family: str
     few = len({row.configuration for row in rows}) < FEW_CONFIGURATIONS or len(rows) < FEW_ROWS
     names = (_FEW if few else _MOVING)[family]
     reduced = [row for row in rows if row.operation == ALL_REDUCE and row.reducible and row.nodes == 1]
-    large = [row for row in reduced if row.ranks >= IN_NETWORK_MINIMUM_RANKS and row.size >= LARGE]
+    fewest = tier.reduction_minimum_ranks
+    large = fewest is not None and any(row.ranks >= fewest and row.size >= LARGE for row in reduced)
     if family == RING and not few and tier.in_network_reduction and large:
         names = (*names, *_REDUCTION)
     if family == RING and not few:
