@@ -205,7 +205,7 @@ def _model_parallel_rows(
 
 def _exposed_share_of_context(problem: Problem, evaluation: Evaluation) -> Any:
     """Exposure of a ring or an exchange is known for the sum: shared out in proportion to the time of the parts."""
-    exposed, hidden = amount(evaluation.step.context), amount(evaluation.step.context_overlapped)
+    exposed, hidden = (amount(evaluation.step.of_all_microbatches(name)) for name in ("context", "context_overlapped"))
     if problem.context.kind == GATHERED or number(exposed) + number(hidden) <= 0.0:
         return amount(problem.machine.step.context_exposed)
     return exposed / (exposed + hidden)
@@ -293,10 +293,17 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
             numbers.pp, numbers.num_microbatches, numbers.virtual_stages, problem.workload.passes
         )
     )
-    time = amount(step.pipeline) + amount(step.pipeline_overlapped)
+    time = amount(step.of_all_microbatches("pipeline")) + amount(step.of_all_microbatches("pipeline_overlapped"))
     return [
         _communication_row(
-            problem, "pipeline", SEND, evaluation.groups.pipeline, amount(size), count, time, amount(step.pipeline)
+            problem,
+            "pipeline",
+            SEND,
+            evaluation.groups.pipeline,
+            amount(size),
+            count,
+            time,
+            amount(step.of_all_microbatches("pipeline")),
         )
     ]
 
@@ -362,17 +369,21 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
     peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
     work = amount(model_flop_per_token(problem).causal) * tokens / amount(numbers.devices)
     ideal = amount(roofline.plateau_time(work, amount(peak), 1.0))
-    busy = amount(step.forward) + amount(step.backward)
+    busy = amount(step.of_all_microbatches("forward")) + amount(step.of_all_microbatches("backward"))
     matrix = _share_of_matrix(problem, costs, evaluation) * busy
     bars = [
         ("model FLOP at peak", ideal, "compute"),
         ("matmul and attention below peak", matrix - ideal, "efficiency"),
         ("memory-bound operators", busy - matrix, "efficiency"),
-        ("recomputation", amount(step.recompute), "recompute"),
-        ("tensor communication", amount(step.tensor), "communication"),
-        ("context communication", amount(step.context), "communication"),
-        *([("expert communication", amount(step.expert), "communication")] if problem.has_experts else []),
-        ("pipeline transfers", amount(step.pipeline), "communication"),
+        ("recomputation", amount(step.of_all_microbatches("recompute")), "recompute"),
+        ("tensor communication", amount(step.of_all_microbatches("tensor")), "communication"),
+        ("context communication", amount(step.of_all_microbatches("context")), "communication"),
+        *(
+            [("expert communication", amount(step.of_all_microbatches("expert")), "communication")]
+            if problem.has_experts
+            else []
+        ),
+        ("pipeline transfers", amount(step.of_all_microbatches("pipeline")), "communication"),
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),
         ("optimizer", amount(step.optimizer), "optimizer"),
