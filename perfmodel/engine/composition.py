@@ -32,7 +32,7 @@ from perfmodel.parallel.mesh import (
     tier_members,
 )
 from perfmodel.parallel.orders import SCHEDULES
-from perfmodel.parallel.plan import Plan
+from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.parallel.stages import StageTable, stage_table
 from perfmodel.provenance import Traced
 from perfmodel.units import Numeric
@@ -261,6 +261,7 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
                 "recompute_fraction",
                 "tp_rows",
                 "tp_blocks",
+                *OVERLAPS,
                 "devices",
             )
         },

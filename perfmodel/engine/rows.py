@@ -11,6 +11,7 @@ from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.data_parallel import data_collectives
 from perfmodel.engine.draft import FORWARD
+from perfmodel.engine.exposure import exposed_shares
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token
@@ -170,14 +171,14 @@ def communication_rows(
 def _model_parallel_rows(
     problem: Problem, plan: Plan, costs: KeyCosts, evaluation: Evaluation
 ) -> list[CommunicationRow]:
-    groups, step = costs.groups, problem.machine.step
+    groups, shares = costs.groups, exposed_shares(problem, evaluation.numbers)
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = dict.fromkeys(TENSOR_GROUPS, amount(step.tensor_exposed))
+    exposed = dict.fromkeys(TENSOR_GROUPS, amount(shares.tensor))
     exposed |= {"cp": _exposed_share_of_context(problem, evaluation)}
     panels = _exposed_share_of_panels(evaluation)
-    exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
+    exposed |= dict.fromkeys(("ep", "etp"), amount(shares.expert))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
         group = groups[row.use.group]
@@ -190,7 +191,7 @@ def _model_parallel_rows(
             and row.use.block in {one.name for one in problem.graph.blocks}
         ):
             times = times * (1.0 + fraction)
-        share = amount(step.regather_exposed) if row.use.regather else exposed[row.use.group]
+        share = amount(shares.regather) if row.use.regather else exposed[row.use.group]
         share = panels if row.use.operation in PANELS else share
         name = (row.use.group, row.use.operation, number(row.size))
         sums = folded.setdefault(name, [0.0, 0.0, 0.0, amount(row.size)])

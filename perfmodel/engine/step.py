@@ -19,6 +19,7 @@ from perfmodel.engine.data_parallel import (
     gather_time,
     section_gathers,
 )
+from perfmodel.engine.exposure import exposed_shares
 from perfmodel.engine.lazy import lazy
 from perfmodel.engine.networks import ALL_GATHER, collective_time, plain, send_time
 from perfmodel.engine.offload import kept_activations, stage_offload
@@ -91,7 +92,7 @@ def stage_time(
     problem: Problem, plan: PlanNumbers, transfers: Transfers, stage: StageClass, sections: Sections
 ) -> StageTime:
     """Time of one micro-batch on a stage."""
-    step, fraction = problem.machine.step, plan.recompute_fraction
+    fraction, exposed = plan.recompute_fraction, exposed_shares(problem, plan)
     forward, backward = stage_sum(stage, sections, "forward"), stage_sum(stage, sections, "backward")
     recompute = fraction * layer_sum(stage, sections, "recompute")
     regather = stage_sum(stage, sections, "tensor_regather")
@@ -100,10 +101,10 @@ def stage_time(
     _, context = stage_passes(stage, sections, fraction, "context")
     expert_forward, expert = stage_passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
     panels = _panels(plan, stage, sections)
-    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels.exposed
+    tensor_exposed = exposed.tensor * tensor + exposed.regather * regather + panels.exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
-    exposed_forward = step.tensor_exposed * tensor_forward + panels.forward + context_forward
-    forward_pass = forward + exposed_forward + step.expert_exposed * expert_forward
+    exposed_forward = exposed.tensor * tensor_forward + panels.forward + context_forward
+    forward_pass = forward + exposed_forward + exposed.expert * expert_forward
     held = stage_parameters(problem, stage, sections, plan)
     moved = stage_offload(problem, plan, held, kept_activations(sections, stage, plan), forward, backward + recompute)
     times = StageTime(
@@ -112,17 +113,17 @@ def stage_time(
         recompute=recompute,
         tensor=tensor_exposed,
         context=context_exposed,
-        expert=step.expert_exposed * expert,
-        pipeline=step.pipeline_exposed * sends,
+        expert=exposed.expert * expert,
+        pipeline=exposed.pipeline * sends,
         **{f"gather_{item.name}": getattr(gathers, item.name) for item in fields(gathers)},
         # Nothing hides the first panel of a product: exposed time may be longer than all of the collectives.
         tensor_overlapped=np.maximum(tensor + regather + panels.moved - tensor_exposed, 0.0),
         context_overlapped=context - context_exposed,
-        expert_overlapped=(1.0 - step.expert_exposed) * expert,
-        pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
+        expert_overlapped=(1.0 - exposed.expert) * expert,
+        pipeline_overlapped=(1.0 - exposed.pipeline) * sends,
         **{f"offload_{item.name}": getattr(moved, item.name) for item in fields(moved)},
         forward_pass=forward_pass + gathers.forward + moved.forward,
-        weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
+        weight_gradient=stage_sum(stage, sections, "weight_gradient") + exposed.regather * regather,
         **_state(stage, sections, held),
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)

@@ -303,3 +303,14 @@ def test_a_forward_pass_gathers_sharded_parameters_once_per_micro_batch(ask: Ask
     sent = 8 * 8 * 7 / 8 * gather.bytes_per_operation
     per_byte = question.question.problem.machine.tiers[0].energy_per_byte
     assert forward.energy["breakdown"]["links_j"] == pytest.approx(sent * per_byte, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "pipeline", "data"])
+def test_an_overlap_that_is_switched_off_exposes_all_communication_of_its_kind(run: Run, kind: str) -> None:
+    hidden, exposed = (run("llama-405b", **{f"strategy__overlap__{kind}": on}) for on in (True, False))
+    key = f"{kind}_communication_s"
+    whole = hidden.time["breakdown"][key] + hidden.time["overlapped"][key]
+    assert exposed.time["breakdown"][key] == pytest.approx(whole, rel=1e-9)
+    assert exposed.time["overlapped"][key] == pytest.approx(0.0, abs=1e-9 * whole)
+    assert exposed.time["step_s"] >= hidden.time["step_s"]
+    assert exposed.plans[0][f"{kind}_overlap"] is False
