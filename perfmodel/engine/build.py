@@ -215,6 +215,7 @@ def _formats(resolved: ResolvedScenario) -> Formats:
         communication=width(formats.communication),
         gradient_reduction=width(formats.gradient_reduction),
         logits=width(formats.logits),
+        dispatch=None if formats.dispatch is None else width(formats.dispatch),
         state_weights=state.weights.value,
         state_gradients=state.gradients.value,
         state_master=state.master_weights.value,
@@ -330,7 +331,9 @@ def _trace_formats(formats: Formats, resolved: ResolvedScenario) -> Formats:
         "state_moments": state.moments,
     }
     changes: dict[str, Any] = {name: Traced.from_sourced(one) for name, one in kept.items()}
-    for role in ("activations", "weights", "communication", "gradient_reduction", "logits"):
+    for role in ("activations", "weights", "communication", "gradient_reduction", "logits", "dispatch"):
+        if getattr(stored, role) is None:
+            continue
         bits = known.format(getattr(stored, role)).bits
         label = f"numerics.formats.{role} ({getattr(stored, role)})"
         changes[role] = Traced.leaf(getattr(formats, role), label, "B", bits.source, str(bits.basis))

@@ -52,9 +52,10 @@ def communication_costs(problem: Problem, sizes: Sizes, groups: Mapping[str, Gro
         if use.applies == "grid" and grid is None:
             continue
         # Of one kind of context parallelism.
-        key = (use.operation, use.features, use.storage, use.group, use.tokens, use.sequence)
+        width = problem.formats.on_the_wire(use.storage)
+        key = (use.operation, use.features, id(width), use.group, use.tokens, use.sequence)
         if key not in known:
-            size = _elements(sizes, use) * problem.formats.on_the_wire(use.storage)
+            size = _elements(sizes, use) * width
             known[key] = _cost_of_use(problem, sizes, use, size, groups[use.group])
         size, time, joules = known[key]
         rows.append(CommunicationCost(use, size, use.count * switch[use.applies] * _repeats(sizes, use), time, joules))

@@ -5,7 +5,8 @@ Evaluating one plan is a one-row column. The traced evaluation of ``explain`` ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,10 @@ from perfmodel.parallel.mesh import (
     tier_members,
 )
 from perfmodel.parallel.orders import SCHEDULES
-from perfmodel.parallel.plan import Plan
+from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.parallel.stages import StageTable, stage_table
 from perfmodel.provenance import Traced
+from perfmodel.units import Numeric
 
 #: Plan columns that operators see.
 _KEY_COLUMNS = ("micro_batch", "tp", "cp", "sequence_parallel")
@@ -41,18 +43,62 @@ _KEY_COLUMNS = ("micro_batch", "tp", "cp", "sequence_parallel")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Composed columns of plans, with the parts that they were composed from."""
+    """Composed columns of plans, with the parts that they were composed from.
 
+    Memory, time and energy are composed when they are first asked for: most plans of a search do not fit, and few
+    questions are about energy.
+    """
+
+    problem: Problem
     numbers: PlanNumbers
-    groups: PlanGroups
     classes: tuple[StageClass, ...]
     sections: Sections
-    stage_times: tuple[StageTime, ...]
-    step: StepTime
-    footprints: tuple[Footprint, ...]
-    peak: Footprint
-    peak_class: Any
-    energy: StepEnergy
+    find_groups: Callable[[], PlanGroups]
+
+    @functools.cached_property
+    def groups(self) -> PlanGroups:
+        """Process groups that depend on the whole plan."""
+        return self.find_groups()
+
+    @functools.cached_property
+    def stage_times(self) -> tuple[StageTime, ...]:
+        """One micro-batch on every class of stages."""
+        transfers = stage_transfers(self.problem, self.numbers, self.groups, self.sections)
+        return tuple(stage_time(self.problem, self.numbers, transfers, one, self.sections) for one in self.classes)
+
+    @functools.cached_property
+    def step(self) -> StepTime:
+        """The step."""
+        return step_time(self.problem, self.numbers, self.groups, self.classes, self.stage_times)
+
+    @functools.cached_property
+    def footprints(self) -> tuple[Footprint, ...]:
+        """Memory of one device of every class of stages."""
+        return tuple(stage_footprint(self.problem, self.numbers, one, self.sections) for one in self.classes)
+
+    @functools.cached_property
+    def _fullest(self) -> tuple[Footprint, Numeric]:
+        return fullest(self.footprints)
+
+    @property
+    def peak(self) -> Footprint:
+        """Memory of the fullest class of stages."""
+        return self._fullest[0]
+
+    @property
+    def peak_bytes(self) -> Numeric:
+        """Memory of the fullest class of stages, all of it."""
+        return functools.reduce(np.maximum, (one.total for one in self.footprints))
+
+    @property
+    def peak_class(self) -> Numeric:
+        """Its index among the classes."""
+        return self._fullest[1]
+
+    @functools.cached_property
+    def energy(self) -> StepEnergy:
+        """Energy of the step over the whole allocation."""
+        return step_energy(self.problem, self.numbers, self.groups, self.classes, self.sections, self.step.step)
 
 
 @dataclass(frozen=True)
@@ -215,6 +261,7 @@ def plan_numbers(plan: Plan) -> PlanNumbers:
                 "recompute_fraction",
                 "tp_rows",
                 "tp_blocks",
+                *OVERLAPS,
                 "devices",
             )
         },
@@ -269,21 +316,8 @@ def cost_plan_keys(problem: Problem, plan: Plan, interned: Interned) -> KeyCosts
     )
 
 
-def compose(
-    problem: Problem, numbers: PlanNumbers, groups: PlanGroups, classes: tuple[StageClass, ...], sections: Sections
-) -> Evaluation:
-    """Compose time, memory and energy of plans (or of one traced plan)."""
-    transfers = stage_transfers(problem, numbers, groups, sections)
-    times = tuple(stage_time(problem, numbers, transfers, one, sections) for one in classes)
-    step = step_time(problem, numbers, groups, classes, times)
-    footprints = tuple(stage_footprint(problem, numbers, one, sections) for one in classes)
-    peak, peak_class = fullest(footprints)
-    energy = step_energy(problem, numbers, groups, classes, sections, step.step)
-    return Evaluation(numbers, groups, classes, sections, times, step, footprints, peak, peak_class, energy)
-
-
 def evaluate_rows(problem: Problem, plan: Plan, costs: KeyCosts, take: np.ndarray) -> Evaluation:
     """Compose plans from the costs of their keys."""
     sections = gather(costs, take, plan.recompute)
     classes = stage_classes(stage_table(plan, problem.layers, problem.graph.leading_layers))
-    return compose(problem, plan_numbers(plan), plan_groups(plan, problem), classes, sections)
+    return Evaluation(problem, plan_numbers(plan), classes, sections, lambda: plan_groups(plan, problem))

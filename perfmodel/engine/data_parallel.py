@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from perfmodel.engine.exposure import exposed_shares
 from perfmodel.engine.networks import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Group, collective_time, plain
 from perfmodel.engine.parameters import (
     Held,
@@ -139,7 +140,7 @@ def data_parallel(problem: Problem, plan: PlanNumbers, groups: PlanGroups, worst
         for state, held, _ in held_by_group(groups, amounts(worst, problem.parameter_classes))
         for buffers in (data_buffers(problem, plan, held),)
     ]
-    buffers, times, exposed_share = parts[0][0], _added([one for _, one in parts]), step.data_exposed
+    buffers, times, exposed_share = parts[0][0], _added([one for _, one in parts]), exposed_shares(problem, plan).data
     window, forward_window = step.data_window * worst.backward_pass, step.data_window * worst.forward_pass
     grouped = np.where(plan.zero >= 2.0, plan.num_microbatches / buffers.reductions, 1.0)
     exposed_time = _exposure(problem, worst)
@@ -209,7 +210,7 @@ def gather_time(stage: StageClass, gathers: SectionGathers) -> GatherTime:
 
 
 def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, section: SectionCosts) -> GatherTime:
-    step, tiers = problem.machine.step, problem.machine.tiers
+    exposed, tiers = exposed_shares(problem, plan), problem.machine.tiers
     gather, scatter = 0.0, 0.0
     held = amounts(section, (one for one in problem.parameter_classes if not one.tied))
     for state, part, _ in held_by_group(groups, held):
@@ -218,11 +219,11 @@ def _section_gather(problem: Problem, plan: PlanNumbers, groups: PlanGroups, sec
         if problem.workload.training and trained(part):
             scatter = scatter + collective_time(REDUCE_SCATTER, gradient_bytes(problem, part), state.shard, tiers)
     again = gather if problem.workload.training else 0.0
-    forward = section.forward + step.tensor_exposed * section.tensor_forward + section.panels_exposed_forward
-    backward = section.backward + step.tensor_exposed * section.tensor_backward + section.panels_exposed_backward
+    forward = section.forward + exposed.tensor * section.tensor_forward + section.panels_exposed_forward
+    backward = section.backward + exposed.tensor * section.tensor_backward + section.panels_exposed_backward
     backward = backward + plan.recompute_fraction * section.recompute
-    forward_exposed = overlap.gathered_layer_time(forward, gather, step.data_exposed) - forward
-    backward_exposed = overlap.gathered_layer_time(backward, again + scatter, step.data_exposed) - backward
+    forward_exposed = overlap.gathered_layer_time(forward, gather, exposed.data) - forward
+    backward_exposed = overlap.gathered_layer_time(backward, again + scatter, exposed.data) - backward
     overlapped = np.maximum(gather + again + scatter - forward_exposed - backward_exposed, 0.0)
     sharded = np.where(plan.zero >= 3.0, 1.0, 0.0)
     return GatherTime(sharded * forward_exposed, sharded * backward_exposed, sharded * overlapped)

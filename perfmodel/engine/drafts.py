@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from perfmodel.engine.clocks import at_clock, sustained_rate
 from perfmodel.engine.draft import BACKWARD, FORWARD, Draft
 from perfmodel.engine.low_bit import operand_widths, quantise_traffic
 from perfmodel.engine.model_flop import attended_pairs
@@ -164,7 +165,7 @@ class _Writer:
         tile = dims | {
             "peak": parameters.peak,
             "units": machine.units,
-            "plateau": parameters.plateau * machine.sustained_rate / (machine.step.matmul_slowdown * slowdown),
+            "plateau": parameters.plateau * sustained_rate(machine) / (machine.step.matmul_slowdown * slowdown),
             "loop_latency": parameters.loop_latency,
             "loop_growth": parameters.loop_growth,
             "tile_overhead": parameters.tile_overhead,
@@ -231,8 +232,9 @@ class _Writer:
         self, parameters: AttentionParameters, flop: Numeric, vector_flop: Numeric, fraction: Numeric
     ) -> dict[str, Any]:
         """Matrix products and softmax, each at its rate."""
-        inputs = {"flop": flop, "peak": parameters.peak, "plateau": parameters.plateau * fraction}
-        inputs |= {"vector_flop": vector_flop, "vector_peak": self.problem.machine.vector_peak}
+        machine = self.problem.machine
+        inputs = {"flop": flop, "peak": parameters.peak, "plateau": at_clock(parameters.plateau, machine) * fraction}
+        inputs |= {"vector_flop": vector_flop, "vector_peak": at_clock(machine.vector_peak, machine)}
         return {"flop": flop, "vector_flop": vector_flop, "two_units": inputs}
 
     def _attention_share(self, operator: Attention | AttentionMatmul) -> tuple[Numeric, Numeric, Numeric]:
@@ -257,7 +259,7 @@ class _Writer:
         return {
             "peak": parameters.peak,
             "units": machine.units,
-            "plateau": parameters.plateau,
+            "plateau": at_clock(parameters.plateau, machine),
             "softmax_latency": parameters.softmax_latency,
             "tile_overhead": parameters.tile_overhead,
             "packed": float(machine.packed_attention),
@@ -270,7 +272,7 @@ class _Writer:
         flop, traffic = scan_work(self.problem, self.sizes, operator)
         data_type = formats.compute["attention"]
         matrix = machine.matmul[data_type]
-        plateau = matrix.plateau * machine.sustained_rate / machine.step.matmul_slowdown
+        plateau = matrix.plateau * sustained_rate(machine) / machine.step.matmul_slowdown
         rate = {"peak": matrix.peak, "plateau": plateau}
         passes = [(FORWARD, flop, traffic)]
         if self.problem.workload.training:

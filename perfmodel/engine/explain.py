@@ -10,7 +10,6 @@ from typing import Any
 from perfmodel.engine.build import Question
 from perfmodel.engine.composition import (
     Evaluation,
-    compose,
     key_groups,
     plan_groups,
     plan_numbers,
@@ -184,18 +183,8 @@ def trace_evaluation(traced: Question) -> tuple[KeyCosts, Evaluation]:
     classes = tuple(
         _trace_class(one) for one in stage_classes(stage_table(plan, problem.layers, problem.graph.leading_layers))
     )
-    shared = plan_groups(plan, problem)
-    evaluation = compose(
-        problem,
-        numbers,
-        PlanGroups(
-            _trace_state_groups(shared.dense, ""),
-            None if shared.expert is None else _trace_state_groups(shared.expert, "expert "),
-            _trace_group(shared.pipeline, "pipeline group"),
-            _trace_group(shared.tensor, "tensor group"),
-        ),
-        classes,
-        costs.sections[0],
+    evaluation = Evaluation(
+        problem, numbers, classes, costs.sections[0], lambda: _trace_groups(plan_groups(plan, problem))
     )
     return costs, evaluation
 
@@ -207,6 +196,15 @@ def _leaf(value: Any, label: str) -> Any:
 def _trace_numbers(numbers: PlanNumbers) -> PlanNumbers:
     columns = [name for name in PlanNumbers.__dataclass_fields__ if name not in ("schedule", "synchronous")]
     return replace(numbers, **{name: _leaf(getattr(numbers, name), f"strategy.{name}") for name in columns})
+
+
+def _trace_groups(groups: PlanGroups) -> PlanGroups:
+    return PlanGroups(
+        _trace_state_groups(groups.dense, ""),
+        None if groups.expert is None else _trace_state_groups(groups.expert, "expert "),
+        _trace_group(groups.pipeline, "pipeline group"),
+        _trace_group(groups.tensor, "tensor group"),
+    )
 
 
 def _trace_group(group: Group, label: str) -> Group:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from perfmodel.engine.data_parallel import gradient_bytes
+from perfmodel.engine.lazy import lazy
 from perfmodel.engine.offload import host_bytes, kept_activations
 from perfmodel.engine.parameters import (
     Held,
@@ -45,8 +46,8 @@ class Footprint:
     communication_buffers: Numeric
     workspace: Numeric
     in_flight: Numeric
-    host: Numeric = 0.0  # bytes of this device in the memory of its host, and in storage
-    nvme: Numeric = 0.0
+    host: Numeric  # bytes of this device in the memory of its host, and in storage
+    nvme: Numeric
 
     @property
     def total(self) -> Numeric:
@@ -156,15 +157,16 @@ def _buffers(problem: Problem, plan: PlanNumbers, stage: StageClass, sections: S
 
 def fullest(footprints: Sequence[Footprint]) -> tuple[Footprint, Numeric]:
     """The footprint of the fullest stage class, field by field, and its index."""
-    best, index = footprints[0], 0.0
+    most, index, chosen = footprints[0].total, 0.0, []
     for position, candidate in enumerate(footprints[1:], 1):
-        larger = candidate.total > best.total
-        index = np.where(larger, float(position), index)
-        best = replace(
-            best,
-            **{
-                item.name: np.where(larger, getattr(candidate, item.name), getattr(best, item.name))
-                for item in fields(Footprint)
-            },
-        )
-    return best, index
+        larger = candidate.total > most
+        most, index = np.where(larger, candidate.total, most), np.where(larger, float(position), index)
+        chosen.append((larger, candidate))
+
+    def pick(name: str) -> Numeric:
+        best = getattr(footprints[0], name)
+        for larger, candidate in chosen:
+            best = np.where(larger, getattr(candidate, name), best)
+        return best
+
+    return lazy(Footprint, pick), index

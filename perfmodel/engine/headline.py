@@ -42,30 +42,23 @@ def result_numbers(problem: Problem, evaluation: Evaluation) -> dict[str, Numeri
     )
 
 
+#: Keys of ``time.breakdown`` and ``time.overlapped`` that are those of a micro-batch on the critical stage.
+_PASSES = {"forward_s": "forward", "backward_s": "backward", "recompute_s": "recompute"}
+_COMMUNICATION = {f"{kind}_communication_s": kind for kind in ("tensor", "context", "expert", "pipeline")}
+
+
 def _time(evaluation: Evaluation) -> dict[str, Numeric]:
     step = evaluation.step
-    parts = {
-        "forward_s": step.forward,
-        "backward_s": step.backward,
-        "recompute_s": step.recompute,
-        "tensor_communication_s": step.tensor,
-        "context_communication_s": step.context,
-        "expert_communication_s": step.expert,
-        "pipeline_communication_s": step.pipeline,
+    parts = {key: step.of_all_microbatches(name) for key, name in (_PASSES | _COMMUNICATION).items()}
+    parts |= {
         "data_communication_s": step.data,
         "pipeline_bubble_s": step.bubble,
         "optimizer_s": step.optimizer,
         "offload_s": step.offload,
         "overhead_s": step.overhead,
     }
-    hidden = {
-        "tensor_communication_s": step.tensor_overlapped,
-        "context_communication_s": step.context_overlapped,
-        "expert_communication_s": step.expert_overlapped,
-        "pipeline_communication_s": step.pipeline_overlapped,
-        "data_communication_s": step.data_overlapped,
-        "offload_s": step.offload_overlapped,
-    }
+    hidden = {key: step.of_all_microbatches(f"{name}_overlapped") for key, name in _COMMUNICATION.items()}
+    hidden |= {"data_communication_s": step.data_overlapped, "offload_s": step.offload_overlapped}
     named = {f"time.breakdown.{name}": value for name, value in parts.items()}
     return {"time.step_s": step.step} | named | {f"time.overlapped.{name}": value for name, value in hidden.items()}
 

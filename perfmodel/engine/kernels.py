@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perfmodel.engine.clocks import at_clock, energy_per_flop
 from perfmodel.engine.draft import Draft
 from perfmodel.engine.drafts import draft_kernels
 from perfmodel.engine.problem import Problem
@@ -175,7 +176,8 @@ def _on_chip(problem: Problem, drafts: list[Draft]) -> list[Any]:
         compute[i] = time
     for i, time in zip(paired, call(softmax.two_unit_time, [drafts[i].two_units or {} for i in paired]), strict=True):
         compute[i] = time
-    rows = [{"flop": drafts[i].vector_flop, "vector_peak": problem.machine.vector_peak} for i in vector]
+    peak = at_clock(problem.machine.vector_peak, problem.machine)
+    rows = [{"flop": drafts[i].vector_flop, "vector_peak": peak} for i in vector]
     for i, time in zip(vector, call(elementwise.vector_time, rows), strict=True):
         compute[i] = time
     return compute
@@ -204,11 +206,12 @@ def _backward(forward_time: Numeric, draft: Draft) -> Numeric:
 def kernel_energies(problem: Problem, kernels: Sequence[Kernel]) -> list[KernelEnergy]:
     """Dynamic energy of every kernel: matrix unit, vector units, memory traffic."""
     numbers, call = problem.machine.energy, problem.call
+    per_flop = {name: energy_per_flop(one, problem.machine) for name, one in numbers.matrix_per_flop.items()}
+    on_vector = energy_per_flop(numbers.vector_per_flop, problem.machine)
     matrix = [
-        {"flop": one.flop * one.mean_share, "energy_per_flop": numbers.matrix_per_flop.get(one.data_type, 0.0)}
-        for one in kernels
+        {"flop": one.flop * one.mean_share, "energy_per_flop": per_flop.get(one.data_type, 0.0)} for one in kernels
     ]
-    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": numbers.vector_per_flop} for one in kernels]
+    vector = [{"flop": one.vector_flop * one.mean_share, "energy_per_flop": on_vector} for one in kernels]
     moved = [{"traffic": one.traffic * one.mean_share, "energy_per_byte": numbers.memory_per_byte} for one in kernels]
     parts = (
         call(energy.arithmetic_energy, matrix),

@@ -54,6 +54,8 @@ class Formats:
     ----------
     activations, weights, communication, gradient_reduction, logits
         Bytes per element of saved and moved tensors.
+    dispatch
+        On the wire to experts; None: as ``communication``.
     state_weights, state_gradients, state_master, state_moments
         Bytes per parameter kept by the precision recipe.
     compute
@@ -76,12 +78,15 @@ class Formats:
     compute: Mapping[str, str]
     full_precision: Numeric = 4.0
     mask: Numeric = 1.0
+    dispatch: Numeric | None = None
     linear: LinearFormats | None = None
     orthogonal: Orthogonal | None = None
 
     def on_the_wire(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor that a collective moves."""
-        return self.communication if storage == Storage.ACTIVATION else self.of(storage)
+        if storage == Storage.DISPATCH and self.dispatch is not None:
+            return self.dispatch
+        return self.communication if storage in (Storage.ACTIVATION, Storage.DISPATCH) else self.of(storage)
 
     def of(self, storage: Storage) -> Numeric:
         """Bytes per element of a tensor's storage role."""

@@ -11,6 +11,7 @@ from perfmodel.engine.communication import CommunicationCost
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.data_parallel import data_collectives
 from perfmodel.engine.draft import FORWARD
+from perfmodel.engine.exposure import exposed_shares
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
 from perfmodel.engine.model_flop import model_flop_per_token
@@ -170,14 +171,14 @@ def communication_rows(
 def _model_parallel_rows(
     problem: Problem, plan: Plan, costs: KeyCosts, evaluation: Evaluation
 ) -> list[CommunicationRow]:
-    groups, step = costs.groups, problem.machine.step
+    groups, shares = costs.groups, exposed_shares(problem, evaluation.numbers)
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
     occurrences = _occurrences(problem, evaluation)
-    exposed = dict.fromkeys(TENSOR_GROUPS, amount(step.tensor_exposed))
+    exposed = dict.fromkeys(TENSOR_GROUPS, amount(shares.tensor))
     exposed |= {"cp": _exposed_share_of_context(problem, evaluation)}
     panels = _exposed_share_of_panels(evaluation)
-    exposed |= dict.fromkeys(("ep", "etp"), amount(step.expert_exposed))
+    exposed |= dict.fromkeys(("ep", "etp"), amount(shares.expert))
     folded: dict[tuple[str, str, float], list[Any]] = {}
     for row in costs.communication:
         group = groups[row.use.group]
@@ -190,7 +191,7 @@ def _model_parallel_rows(
             and row.use.block in {one.name for one in problem.graph.blocks}
         ):
             times = times * (1.0 + fraction)
-        share = amount(step.regather_exposed) if row.use.regather else exposed[row.use.group]
+        share = amount(shares.regather) if row.use.regather else exposed[row.use.group]
         share = panels if row.use.operation in PANELS else share
         name = (row.use.group, row.use.operation, number(row.size))
         sums = folded.setdefault(name, [0.0, 0.0, 0.0, amount(row.size)])
@@ -205,7 +206,7 @@ def _model_parallel_rows(
 
 def _exposed_share_of_context(problem: Problem, evaluation: Evaluation) -> Any:
     """Exposure of a ring or an exchange is known for the sum: shared out in proportion to the time of the parts."""
-    exposed, hidden = amount(evaluation.step.context), amount(evaluation.step.context_overlapped)
+    exposed, hidden = (amount(evaluation.step.of_all_microbatches(name)) for name in ("context", "context_overlapped"))
     if problem.context.kind == GATHERED or number(exposed) + number(hidden) <= 0.0:
         return amount(problem.machine.step.context_exposed)
     return exposed / (exposed + hidden)
@@ -293,10 +294,17 @@ def _pipeline_rows(problem: Problem, evaluation: Evaluation) -> list[Communicati
             numbers.pp, numbers.num_microbatches, numbers.virtual_stages, problem.workload.passes
         )
     )
-    time = amount(step.pipeline) + amount(step.pipeline_overlapped)
+    time = amount(step.of_all_microbatches("pipeline")) + amount(step.of_all_microbatches("pipeline_overlapped"))
     return [
         _communication_row(
-            problem, "pipeline", SEND, evaluation.groups.pipeline, amount(size), count, time, amount(step.pipeline)
+            problem,
+            "pipeline",
+            SEND,
+            evaluation.groups.pipeline,
+            amount(size),
+            count,
+            time,
+            amount(step.of_all_microbatches("pipeline")),
         )
     ]
 
@@ -362,17 +370,21 @@ def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tupl
     peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
     work = amount(model_flop_per_token(problem).causal) * tokens / amount(numbers.devices)
     ideal = amount(roofline.plateau_time(work, amount(peak), 1.0))
-    busy = amount(step.forward) + amount(step.backward)
+    busy = amount(step.of_all_microbatches("forward")) + amount(step.of_all_microbatches("backward"))
     matrix = _share_of_matrix(problem, costs, evaluation) * busy
     bars = [
         ("model FLOP at peak", ideal, "compute"),
         ("matmul and attention below peak", matrix - ideal, "efficiency"),
         ("memory-bound operators", busy - matrix, "efficiency"),
-        ("recomputation", amount(step.recompute), "recompute"),
-        ("tensor communication", amount(step.tensor), "communication"),
-        ("context communication", amount(step.context), "communication"),
-        *([("expert communication", amount(step.expert), "communication")] if problem.has_experts else []),
-        ("pipeline transfers", amount(step.pipeline), "communication"),
+        ("recomputation", amount(step.of_all_microbatches("recompute")), "recompute"),
+        ("tensor communication", amount(step.of_all_microbatches("tensor")), "communication"),
+        ("context communication", amount(step.of_all_microbatches("context")), "communication"),
+        *(
+            [("expert communication", amount(step.of_all_microbatches("expert")), "communication")]
+            if problem.has_experts
+            else []
+        ),
+        ("pipeline transfers", amount(step.of_all_microbatches("pipeline")), "communication"),
         ("data-parallel communication", amount(step.data), "communication"),
         ("pipeline bubble", amount(step.bubble), "bubble"),
         ("optimizer", amount(step.optimizer), "optimizer"),

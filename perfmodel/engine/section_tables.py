@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from perfmodel.engine.lazy import lazy
 from perfmodel.engine.sections import KeyCosts, SectionCosts, Sections
 from perfmodel.units import Numeric
 
 #: Fields that depend on the recompute policy.
-_POLICY_FIELDS = (
+_POLICY_FIELDS = frozenset((
     "recompute",
     "tensor_recompute",
     "panels_recompute",
@@ -25,7 +25,7 @@ _POLICY_FIELDS = (
     "recompute_matrix_energy",
     "recompute_vector_energy",
     "recompute_memory_energy",
-)
+))  # fmt: skip
 
 
 def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
@@ -41,15 +41,14 @@ def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
     first = costs.sections[0]
 
     def pick(section: str) -> SectionCosts:
-        picked: dict[str, Numeric] = {}
-        for item in fields(SectionCosts):
-            if item.name in _POLICY_FIELDS and len(costs.sections) > 1:
-                table = _table([getattr(getattr(one, section), item.name) for one in costs.sections])
-                picked[item.name] = table[policy, take] if table.shape[1] > 1 else table[policy, 0]
-            else:
-                column = getattr(getattr(first, section), item.name)
-                picked[item.name] = column[take] if getattr(column, "size", 1) > 1 else column
-        return SectionCosts(**picked)
+        def field(name: str) -> Numeric:
+            if name in _POLICY_FIELDS and len(costs.sections) > 1:
+                table = _table([getattr(getattr(one, section), name) for one in costs.sections])
+                return table[policy, take] if table.shape[1] > 1 else table[policy, 0]
+            column = getattr(getattr(first, section), name)
+            return column[take] if getattr(column, "size", 1) > 1 else column
+
+        return lazy(SectionCosts, field)
 
     leading = None if first.leading is None else pick("leading")
     return Sections(pick("embedding"), pick("layer"), pick("head"), leading)

@@ -34,6 +34,10 @@ class PlanNumbers:
     recompute_fraction: Numeric
     tp_rows: Numeric
     tp_blocks: Numeric
+    tensor_overlap: Numeric
+    expert_overlap: Numeric
+    pipeline_overlap: Numeric
+    data_overlap: Numeric
     devices: Numeric
     schedule: Schedule = SCHEDULES[ONE_F_ONE_B]  # structure, not a column
     synchronous: float = 1.0  # stages wait for each other before they update their weights

@@ -7,17 +7,20 @@ the longest micro-batch; its exposed times are the breakdown of the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from perfmodel.engine.data_parallel import (
+    DataTraffic,
     SectionGathers,
     data_parallel,
     gather_time,
     section_gathers,
 )
+from perfmodel.engine.exposure import exposed_shares
+from perfmodel.engine.lazy import lazy
 from perfmodel.engine.networks import ALL_GATHER, collective_time, plain, send_time
 from perfmodel.engine.offload import kept_activations, stage_offload
 from perfmodel.engine.parameters import ALL_CLASSES, Held
@@ -33,7 +36,7 @@ from perfmodel.engine.stages import (
     stage_parameters,
     stage_sum,
 )
-from perfmodel.engine.update import optimizer_time, update_transfers
+from perfmodel.engine.update import UpdateTransfers, optimizer_time, update_transfers
 from perfmodel.equations import overlap, pipeline
 from perfmodel.units import Numeric
 
@@ -42,26 +45,34 @@ from perfmodel.units import Numeric
 class StepTime:
     """Exposed times of the step on its critical stage; they sum to ``step``. Overlapped times apart."""
 
-    forward: Numeric
-    backward: Numeric
-    recompute: Numeric
-    tensor: Numeric
-    context: Numeric
-    expert: Numeric
-    pipeline: Numeric
-    data: Numeric
+    microbatches: Numeric
+    critical: StageTime
     bubble: Numeric
     optimizer: Numeric
     overhead: Numeric
-    tensor_overlapped: Numeric
-    context_overlapped: Numeric
-    expert_overlapped: Numeric
-    pipeline_overlapped: Numeric
-    data_overlapped: Numeric
-    offload: Numeric
-    offload_overlapped: Numeric
+    traffic: DataTraffic
+    update_transfers: UpdateTransfers
     step: Numeric
-    critical: StageTime
+
+    def of_all_microbatches(self, field: str) -> Numeric:
+        """A time of one micro-batch on the critical stage, over the step."""
+        return self.microbatches * getattr(self.critical, field)
+
+    @property
+    def data(self) -> Numeric:
+        return self.traffic.exposed + self.of_all_microbatches("gather")
+
+    @property
+    def data_overlapped(self) -> Numeric:
+        return self.traffic.overlapped + self.of_all_microbatches("gather_overlapped")
+
+    @property
+    def offload(self) -> Numeric:
+        return self.update_transfers.exposed + self.of_all_microbatches("offload")
+
+    @property
+    def offload_overlapped(self) -> Numeric:
+        return self.update_transfers.overlapped + self.of_all_microbatches("offload_overlapped")
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def stage_time(
     problem: Problem, plan: PlanNumbers, transfers: Transfers, stage: StageClass, sections: Sections
 ) -> StageTime:
     """Time of one micro-batch on a stage."""
-    step, fraction = problem.machine.step, plan.recompute_fraction
+    fraction, exposed = plan.recompute_fraction, exposed_shares(problem, plan)
     forward, backward = stage_sum(stage, sections, "forward"), stage_sum(stage, sections, "backward")
     recompute = fraction * layer_sum(stage, sections, "recompute")
     regather = stage_sum(stage, sections, "tensor_regather")
@@ -90,10 +101,10 @@ def stage_time(
     _, context = stage_passes(stage, sections, fraction, "context")
     expert_forward, expert = stage_passes(stage, sections, fraction, "expert") if problem.has_experts else (0.0, 0.0)
     panels = _panels(plan, stage, sections)
-    tensor_exposed = step.tensor_exposed * tensor + step.regather_exposed * regather + panels.exposed
+    tensor_exposed = exposed.tensor * tensor + exposed.regather * regather + panels.exposed
     sends, gathers = transfers.sends, gather_time(stage, transfers.gathers)
-    exposed_forward = step.tensor_exposed * tensor_forward + panels.forward + context_forward
-    forward_pass = forward + exposed_forward + step.expert_exposed * expert_forward
+    exposed_forward = exposed.tensor * tensor_forward + panels.forward + context_forward
+    forward_pass = forward + exposed_forward + exposed.expert * expert_forward
     held = stage_parameters(problem, stage, sections, plan)
     moved = stage_offload(problem, plan, held, kept_activations(sections, stage, plan), forward, backward + recompute)
     times = StageTime(
@@ -102,17 +113,17 @@ def stage_time(
         recompute=recompute,
         tensor=tensor_exposed,
         context=context_exposed,
-        expert=step.expert_exposed * expert,
-        pipeline=step.pipeline_exposed * sends,
+        expert=exposed.expert * expert,
+        pipeline=exposed.pipeline * sends,
         **{f"gather_{item.name}": getattr(gathers, item.name) for item in fields(gathers)},
         # Nothing hides the first panel of a product: exposed time may be longer than all of the collectives.
         tensor_overlapped=np.maximum(tensor + regather + panels.moved - tensor_exposed, 0.0),
         context_overlapped=context - context_exposed,
-        expert_overlapped=(1.0 - step.expert_exposed) * expert,
-        pipeline_overlapped=(1.0 - step.pipeline_exposed) * sends,
+        expert_overlapped=(1.0 - exposed.expert) * expert,
+        pipeline_overlapped=(1.0 - exposed.pipeline) * sends,
         **{f"offload_{item.name}": getattr(moved, item.name) for item in fields(moved)},
         forward_pass=forward_pass + gathers.forward + moved.forward,
-        weight_gradient=stage_sum(stage, sections, "weight_gradient") + step.regather_exposed * regather,
+        weight_gradient=stage_sum(stage, sections, "weight_gradient") + exposed.regather * regather,
         **_state(stage, sections, held),
     )
     return times if problem.label is keep else _labelled(problem, stage.name, times)
@@ -181,17 +192,19 @@ def _sends(problem: Problem, plan: PlanNumbers, groups: PlanGroups) -> Numeric:
 
 def slowest(stages: Sequence[StageTime]) -> StageTime:
     """The stage with the longest micro-batch, field by field (the first one on a tie)."""
-    best = stages[0]
+    longest, chosen = stages[0].total, []
     for candidate in stages[1:]:
-        longer = candidate.total > best.total
-        best = replace(
-            best,
-            **{
-                item.name: _chosen(longer, getattr(candidate, item.name), getattr(best, item.name))
-                for item in fields(StageTime)
-            },
-        )
-    return best
+        longer = candidate.total > longest
+        longest = np.where(longer, candidate.total, longest)
+        chosen.append((longer, candidate))
+
+    def pick(name: str) -> Numeric:
+        best = getattr(stages[0], name)
+        for longer, candidate in chosen:
+            best = _chosen(longer, getattr(candidate, name), best)
+        return best
+
+    return lazy(StageTime, pick)
 
 
 def _chosen(longer: Any, candidate: Numeric, best: Numeric) -> Numeric:
@@ -220,25 +233,4 @@ def step_time(
     busy = label(m * slot + bubble + data + update + moved.exposed, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
-    return StepTime(
-        forward=m * worst.forward,
-        backward=m * worst.backward,
-        recompute=m * worst.recompute,
-        tensor=m * worst.tensor,
-        context=m * worst.context,
-        expert=m * worst.expert,
-        pipeline=m * worst.pipeline,
-        data=data + m * worst.gather,
-        bubble=bubble,
-        optimizer=update,
-        overhead=overhead,
-        tensor_overlapped=m * worst.tensor_overlapped,
-        context_overlapped=m * worst.context_overlapped,
-        expert_overlapped=m * worst.expert_overlapped,
-        pipeline_overlapped=m * worst.pipeline_overlapped,
-        data_overlapped=traffic.overlapped + m * worst.gather_overlapped,
-        offload=moved.exposed + m * worst.offload,
-        offload_overlapped=moved.overlapped + m * worst.offload_overlapped,
-        step=busy + overhead,
-        critical=worst,
-    )
+    return StepTime(m, worst, bubble, update, overhead, DataTraffic(data, traffic.overlapped), moved, busy + overhead)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.engine.result import PLAN_COUNTS, PublishedRow
-from perfmodel.parallel.plan import Plan
+from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.specs.resolve import ResolvedScenario
 
 #: Role of a plan by kind of workload.
@@ -24,7 +24,13 @@ def plan_summary(plan: Plan, role: str) -> dict[str, Any]:
         "recompute": plan.recompute_policies[int(plan.recompute[0])],
         "recompute_fraction": float(plan.recompute_fraction[0]),
         "schedule": plan.schedule,
+        **_exposed(plan),
     }
+
+
+def _exposed(plan: Plan) -> dict[str, bool]:
+    """Kinds of communication that the plan does not hide; nothing where the stack hides what it can."""
+    return {name: False for name in OVERLAPS if getattr(plan, name)[0] < 1}
 
 
 def _grid(plan: Plan) -> dict[str, int]:

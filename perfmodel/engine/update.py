@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel.engine.clocks import energy_per_flop, sustained_rate
 from perfmodel.engine.offload import gradients_out, store, weights_back
 from perfmodel.engine.parameters import (
     Held,
@@ -36,7 +37,7 @@ def optimizer_time(problem: Problem, plan: PlanNumbers, stage: StageTime) -> Num
         time = time + optimizer.optimizer_time(_cast_traffic(problem, held), machine.memory_bandwidth, cast)
     if problem.formats.orthogonal is not None:
         numbers = machine.matmul[problem.formats.compute[_WIDE_ROLE]]
-        plateau = numbers.plateau * machine.sustained_rate / machine.step.matmul_slowdown
+        plateau = numbers.plateau * sustained_rate(machine) / machine.step.matmul_slowdown
         time = time + roofline.plateau_time(_busiest_flop(problem, plan, stage), numbers.peak, plateau)
     return time
 
@@ -99,8 +100,8 @@ def orthogonal_flop(problem: Problem, plan: PlanNumbers, dense: Numeric, experts
 
 def orthogonal_energy(problem: Problem, flop: Numeric) -> Numeric:
     """Energy of that work [J]."""
-    per_flop = problem.machine.energy.matrix_per_flop.get(problem.formats.compute[_WIDE_ROLE], 0.0)
-    return energy.arithmetic_energy(flop, per_flop)
+    stated = problem.machine.energy.matrix_per_flop.get(problem.formats.compute[_WIDE_ROLE], 0.0)
+    return energy.arithmetic_energy(flop, energy_per_flop(stated, problem.machine))
 
 
 def optimizer_traffic(problem: Problem, plan: PlanNumbers, held: Held) -> Numeric:

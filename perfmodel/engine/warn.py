@@ -24,7 +24,7 @@ def warnings_of(question: Question, evaluation: Evaluation) -> tuple[ResultWarni
     found = [
         *_assumed(question),
         *_money(question),
-        *_power(evaluation),
+        *_power(question, evaluation),
         *_narrow(question),
         *_unused(question),
         *_files(question),
@@ -83,11 +83,12 @@ def _money(question: Question) -> list[ResultWarning]:
     return found
 
 
-def _power(evaluation: Evaluation) -> list[ResultWarning]:
+def _power(question: Question, evaluation: Evaluation) -> list[ResultWarning]:
     if number(evaluation.energy.capped) >= 1.0:
         return []
-    message = "the energy per operation adds up to more than the rated power of a device; it is capped there"
-    return [ResultWarning("power-limit", "info", "accelerator.power.tdp", message)]
+    message = "the energy per operation adds up to more than the power limit of a device; it is capped there"
+    limit = question.problem.machine.provenance["energy.peak_power"]
+    return [ResultWarning("power-limit", "info", limit.path, message)]
 
 
 def _narrow(question: Question) -> list[ResultWarning]:

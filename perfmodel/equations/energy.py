@@ -5,10 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.equations._guards import safe_ratio
-from perfmodel.units import Bytes, Count, EnergyPerByte, EnergyPerFlop, Flop, Joules, Ratio, Seconds, Watts, equation
+from perfmodel.units import (
+    Bytes,
+    Count,
+    EnergyPerByte,
+    EnergyPerFlop,
+    Flop,
+    Hertz,
+    Joules,
+    Ratio,
+    Seconds,
+    Watts,
+    equation,
+)
 
 HOROWITZ = "Horowitz 2014, doi:10.1109/ISSCC.2014.6757323"
 ROOFLINE_OF_ENERGY = "Choi et al. 2013, doi:10.1109/IPDPS.2013.77"
+VOLTAGE_AND_CLOCK = "Brooks et al. 2000, doi:10.1109/40.888701 (the voltage follows the clock)"
 PUE = "ISO/IEC 30134-2:2016 (power usage effectiveness)"
 
 
@@ -201,6 +214,80 @@ def power_limited_time(dynamic_energy: Joules, idle_power: Watts, peak_power: Wa
     2.0
     """
     return np.maximum(time, safe_ratio(dynamic_energy, peak_power - idle_power))
+
+
+@equation(reference=VOLTAGE_AND_CLOCK)
+def capped_clock_ratio(
+    cap: Watts, idle_power: Watts, rated_power: Watts, exponent: Ratio, limit: Hertz, rated_clock: Hertz
+) -> Ratio:
+    r"""Clock of a device under a power cap or a locked clock, over its clock without.
+
+    .. math::
+        c = \min\!\left(\Bigl(\frac{P_\mathrm{cap} - P_0}{P_\mathrm{max} - P_0}\Bigr)^{1/\alpha},\;
+        \frac{f_\mathrm{limit}}{f_\mathrm{rated}}\right)
+
+    Parameters
+    ----------
+    cap
+        Power that the operator allows a device :math:`P_\mathrm{cap}` [W].
+    idle_power
+        Idle power :math:`P_0` [W].
+    rated_power
+        Power limit without the cap :math:`P_\mathrm{max}` [W].
+    exponent
+        Exponent :math:`\alpha` of the clock in the power above idle [1]; 3 where the voltage follows the clock.
+    limit, rated_clock
+        Clock that the operator allows, and that of the rated peak :math:`f` [Hz]; both 1 where none is set.
+
+    Returns
+    -------
+    Ratio
+        Rate of arithmetic over that without a limit [1], at most 1; 0 where the cap is at or below idle power.
+
+    Notes
+    -----
+    Assumes that the work draws the rated power when nothing limits it, as large matmuls do; memory keeps its
+    bandwidth. Work that draws less loses less, so that this is a lower bound of the clock.
+
+    Examples
+    --------
+    >>> round(float(capped_clock_ratio(500.0, 100.0, 700.0, 3.0, 1.0, 1.0)), 3)
+    0.874
+    """
+    above = np.maximum(safe_ratio(cap - idle_power, rated_power - idle_power), 0.0)
+    return np.minimum(np.minimum(above ** (1.0 / exponent), 1.0), limit / rated_clock)
+
+
+@equation(reference=VOLTAGE_AND_CLOCK)
+def clocked_energy(energy_per_flop: EnergyPerFlop, clock_ratio: Ratio, exponent: Ratio) -> EnergyPerFlop:
+    r"""Energy of an operation at a lower clock, whose voltage is lower too.
+
+    .. math:: \varepsilon_c = \varepsilon_f\, c^{\alpha - 1}
+
+    Parameters
+    ----------
+    energy_per_flop
+        Energy of an operation at the clock without limits :math:`\varepsilon_f` [J/FLOP].
+    clock_ratio
+        Clock over that without limits :math:`c` [1] (:func:`capped_clock_ratio`).
+    exponent
+        Exponent :math:`\alpha` of the clock in the power above idle [1].
+
+    Returns
+    -------
+    EnergyPerFlop
+        Energy of an operation [J/FLOP].
+
+    Notes
+    -----
+    Power over rate: :math:`c^\alpha` over :math:`c`. Memory and links have clocks of their own and keep their energy.
+
+    Examples
+    --------
+    >>> round(float(clocked_energy(0.8e-12, 0.9, 3.0)) * 1e12, 3)
+    0.648
+    """
+    return energy_per_flop * clock_ratio ** (exponent - 1.0)
 
 
 @equation(reference=PUE)

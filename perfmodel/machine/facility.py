@@ -54,7 +54,7 @@ def resolve_device_power(levels: Levels, data_type: str, ledger: Ledger) -> dict
     memory = device.energy.memory or fallback.energy.memory
     return {
         "idle": share.take("idle_power", "accelerator.power.idle", device.power.idle, "idle_fraction"),
-        "limit": ledger.take("energy.peak_power", share.tdp),
+        "limit": ledger.take("energy.peak_power", device.power.cap or share.tdp),
         "matrix": _matrix_energy(levels, data_type, ledger),
         "memory": ledger.take(
             "energy.memory_per_byte", needed(memory, fallback, "energy.memory", "energy: {memory: 5 pJ/bit}")

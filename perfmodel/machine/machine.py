@@ -118,13 +118,24 @@ class EnergyParameters:
     """Where the joules go (equations.energy)."""
 
     idle_power: Numeric  # W per device
-    peak_power: Numeric  # W per device (TDP)
+    peak_power: Numeric  # W per device (TDP, or what an operator caps it at)
     matrix_per_flop: Mapping[str, Numeric]  # J/FLOP by data type
     vector_per_flop: Numeric  # J/FLOP
     memory_per_byte: Numeric  # J/B
     host_power: Numeric  # W per device: CPUs, fans, NICs of the node, shared
     network_power: Numeric  # W per device: switches and optics
     power_usage_effectiveness: Numeric
+
+
+@dataclass(frozen=True)
+class ClockParameters:
+    """What an operator sets below the rated power and clock of a device (equations.energy.capped_clock_ratio)."""
+
+    cap: Numeric  # W per device
+    rated_power: Numeric  # W per device (TDP)
+    exponent: Numeric  # of the clock in the power above idle
+    limit: Numeric  # Hz
+    rated: Numeric  # Hz
 
 
 @dataclass(frozen=True)
@@ -246,6 +257,7 @@ class Machine:
     prices: PriceParameters
     reliability: ReliabilityParameters
     host: HostParameters | None = None
+    clock: ClockParameters | None = None  # None: neither power nor clock is limited
     choices: StackChoices = StackChoices()
     confidence: str = "assumed"  # calibrated | transferred | assumed
     relative_error: Numeric | None = None  # relative standard deviation of a step time at this confidence

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from perfmodel.errors import SpecError, nearest
+from perfmodel.machine.clock import resolve_clock
 from perfmodel.machine.facility import resolve_energy, resolve_prices, resolve_reliability
 from perfmodel.machine.host import resolve_host
 from perfmodel.machine.kernels import resolve_attention, resolve_elementwise, resolve_matmul, vector_peak_of
@@ -82,6 +83,7 @@ def resolve(
     roles = _compute_types(numerics)
     types = tuple(dict.fromkeys(roles.values()))
     attention = roles.get("attention", types[0])
+    scenario = _scenario_part(cluster, levels, site, pricing, reliability, types, ledger)
     return Machine(
         matmul={name: resolve_matmul(levels, name, ledger) for name in types},
         attention={attention: resolve_attention(levels, attention, ledger)},
@@ -93,7 +95,8 @@ def resolve(
         **_identity(cluster, accelerator),
         **_software_part(levels, ledger),
         **device_part(levels, ledger),
-        **_scenario_part(cluster, levels, site, pricing, reliability, types, ledger),
+        clock=resolve_clock(levels, scenario["energy"].idle_power, ledger),
+        **scenario,
     )
 
 

@@ -206,9 +206,10 @@ def send_tokens_to_experts(block: Block, operator: Operator) -> tuple[Collective
     if not isinstance(operator, Dispatch):
         return ()
     make, routed = functools.partial(collective_use, block, operator, operator.output), _routed(operator.features)
+    there = functools.partial(make, storage=Storage.DISPATCH)
     return (
-        make(phase="forward", operation="all-to-all", group="ep", applies="always", features=routed),
-        make(phase="forward", operation="all-gather", group="etp", applies="always", features=routed),
+        there(phase="forward", operation="all-to-all", group="ep", applies="always", features=routed),
+        there(phase="forward", operation="all-gather", group="etp", applies="always", features=routed),
         make(phase="backward", operation="reduce-scatter", group="etp", applies="always", features=routed),
         make(phase="backward", operation="all-to-all", group="ep", applies="always", features=routed),
         make(phase="backward", operation="all-gather", group="tp", applies="tensor_parallel_only",
@@ -222,13 +223,14 @@ def return_tokens_from_experts(block: Block, operator: Operator) -> tuple[Collec
     if not isinstance(operator, Combine):
         return ()
     make, routed = functools.partial(collective_use, block, operator, operator.output), _routed(operator.features)
+    there = functools.partial(make, storage=Storage.DISPATCH)
     return (
         make(phase="forward", operation="reduce-scatter", group="etp", applies="always", features=routed),
         make(phase="forward", operation="all-to-all", group="ep", applies="always", features=routed),
         make(phase="forward", operation="all-gather", group="tp", applies="tensor_parallel_only",
              features=operator.features),
-        make(phase="backward", operation="all-to-all", group="ep", applies="always", features=routed),
-        make(phase="backward", operation="all-gather", group="etp", applies="always", features=routed),
+        there(phase="backward", operation="all-to-all", group="ep", applies="always", features=routed),
+        there(phase="backward", operation="all-gather", group="etp", applies="always", features=routed),
     )  # fmt: skip
 
 

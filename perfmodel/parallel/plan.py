@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 
 
+#: Columns that switch an overlap of the software stack off.
+OVERLAPS = ("tensor_overlap", "expert_overlap", "pipeline_overlap", "data_overlap")
+
+
 @dataclass(frozen=True)
 class Plan:
     """Columns of one length ``n`` (shape ``(n,)``), one entry per strategy.
@@ -45,6 +49,8 @@ class Plan:
         Index into ``recompute_policies``.
     recompute_fraction
         Fraction of the layers of a stage that use the policy (1.0 = all), float.
+    tensor_overlap, expert_overlap, pipeline_overlap, data_overlap
+        0 or 1: communication of this kind is hidden as far as the software stack can, or not at all.
     recompute_policies
         Names of recompute policies that the index points to (not a column).
     layers_per_stage
@@ -76,6 +82,10 @@ class Plan:
     tp_rows: Counts
     tp_blocks: Counts
     tp_column_first: Counts
+    tensor_overlap: Counts
+    expert_overlap: Counts
+    pipeline_overlap: Counts
+    data_overlap: Counts
     recompute_policies: tuple[str, ...] = ("none",)
     layers_per_stage: tuple[int, ...] | None = None
     embedding_and_head_as_layers: bool = False
@@ -117,7 +127,7 @@ class Plan:
         Parameters
         ----------
         columns
-            Any subset of the column names. Neutral values: 1 for sizes and counts, 0 for switches,
+            Any subset of the column names. Neutral values: 1 for sizes, counts and overlaps, 0 for other switches,
             1.0 for ``recompute_fraction``.
         structure
             The fields that are not columns.
@@ -135,6 +145,7 @@ class Plan:
                 "micro_batch",
                 "num_microbatches",
                 "tp_rows",
+                *OVERLAPS,
             ),
             1,
         )

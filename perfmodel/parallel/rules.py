@@ -13,7 +13,7 @@ import numpy as np
 from perfmodel.parallel.collective_rules import EXCHANGED, GATHERED
 from perfmodel.parallel.expert_rules import context_rules, expert_rules
 from perfmodel.parallel.grid_shape import grid_shape_rules
-from perfmodel.parallel.plan import Counts, Plan
+from perfmodel.parallel.plan import OVERLAPS, Counts, Plan
 from perfmodel.parallel.rule import Mask, Question, RuleOutcome, nearest_divisors, not_divisible
 from perfmodel.parallel.schedule_rules import schedule_rules
 
@@ -114,13 +114,13 @@ def _positive(plan: Plan, _: Question) -> Iterator[RuleOutcome]:
 
 
 _MAY_BE_ZERO = frozenset(
-    {"tp_blocks", "tp_column_first", "sequence_parallel", "zero", "recompute", "recompute_fraction"}
+    {"tp_blocks", "tp_column_first", "sequence_parallel", "zero", "recompute", "recompute_fraction", *OVERLAPS}
 )
 
 
 def _devices(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
     used = plan.devices
-    requested = np.broadcast_to(np.asarray(question.requested_devices, dtype=np.int64), (len(plan),))
+    requested = np.broadcast_to(np.asarray(question.requested_devices, dtype=np.int64), used.shape)
 
     def product(row: int) -> str:
         return (

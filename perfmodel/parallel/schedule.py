@@ -1,7 +1,7 @@
 """Pipeline schedules replayed event by event.
 
-The step time comes from the closed forms in ``perfmodel.equations.pipeline`` and ``pipeline_paths``; the
-replay draws the timeline and is the independent check of those forms.
+The step time comes from the closed forms in ``perfmodel.equations.pipeline``, ``pipeline_paths``, ``pipeline_waves``
+and ``pipeline_mirrored``; the replay draws the timeline and is the independent check of those forms.
 """
 
 from __future__ import annotations

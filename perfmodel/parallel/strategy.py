@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.errors import SpecError, UsageError, nearest
-from perfmodel.parallel.plan import Counts, Plan
+from perfmodel.parallel.plan import OVERLAPS, Counts, Plan
 
 
 class Number(Protocol):
@@ -60,6 +60,19 @@ class GridChoice(Protocol):
     def neighbours(self) -> str: ...
 
 
+class OverlapChoice(Protocol):
+    """The ``overlap:`` block: switches."""
+
+    @property
+    def tensor(self) -> Any: ...
+    @property
+    def expert(self) -> Any: ...
+    @property
+    def pipeline(self) -> Any: ...
+    @property
+    def data(self) -> Any: ...
+
+
 class Strategy(Protocol):
     """The ``strategy:`` block of a scenario, as ``perfmodel.specs.strategy`` reads it; None = not stated."""
 
@@ -73,6 +86,8 @@ class Strategy(Protocol):
     def pipeline(self) -> PipelineChoice: ...
     @property
     def tp_grid(self) -> GridChoice | None: ...
+    @property
+    def overlap(self) -> OverlapChoice: ...
     @property
     def stage_layers(self) -> tuple[int, ...] | None: ...
 
@@ -129,6 +144,7 @@ def _stated_columns(strategy: Strategy, layers: int, policies: Sequence[str]) ->
     grid = strategy.tp_grid
     if grid is not None:
         columns |= {"tp_rows": grid.rows, "tp_blocks": grid.blocks, "tp_column_first": int(grid.neighbours == "column")}
+    columns |= {name: int(getattr(strategy.overlap, name.removesuffix("_overlap"))) for name in OVERLAPS}
     return columns | {
         "sequence_parallel": int(strategy.sequence_parallel),
         "virtual_stages": strategy.pipeline.virtual_stages,

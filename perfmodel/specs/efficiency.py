@@ -312,7 +312,10 @@ class ClassCacheSpec(SpecModel):
 
 
 class ClassPowerSpec(SpecModel):
-    """Power of what a file leaves out, relative to the rated power of the device; ``sustained_rate`` as there."""
+    """Power of what a file leaves out, relative to the rated power of the device; ``sustained_rate`` as there.
+
+    ``clock_exponent``: power above idle grows with the clock to this exponent. It says what a power cap costs.
+    """
 
     provenance: Provenance | None = None
     idle_fraction: FractionField | None = None
@@ -320,6 +323,7 @@ class ClassPowerSpec(SpecModel):
     network_fraction: RatioField | None = None
     power_usage_effectiveness: OverheadField | None = None
     sustained_rate: PositiveRatioField | None = None
+    clock_exponent: PositiveRatioField | None = None
 
 
 class RelativeErrorSpec(SpecModel):

@@ -107,12 +107,16 @@ class PowerSpec(SpecModel):
 
     ``sustained_rate`` is the arithmetic rate of kernels that follow each other for minutes, over that of a short
     burst: at its power limit a device lowers its clock. It applies to steps, not to kernels measured alone.
+    ``cap`` and ``clock_limit`` are what an operator sets below the rated power and clock; efficiencies and
+    ``sustained_rate`` are those without them.
     """
 
     provenance: Provenance | None = None
     tdp: PositivePowerField | None = None
     idle: PowerField | None = None
     sustained_rate: PositiveRatioField | None = None
+    cap: PositivePowerField | None = None
+    clock_limit: FrequencyField | None = None
 
 
 class PriceSpec(SpecModel):

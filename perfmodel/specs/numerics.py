@@ -30,6 +30,9 @@ class TensorFormats(SpecModel):
         Of the output of the head.
     kv_cache
         Of keys and values kept for decoding.
+    dispatch
+        Of tokens, and of the gradients of what comes back, on the wire to their experts; absent: ``communication``.
+        Results of experts and gradients of tokens come back in ``communication``.
     """
 
     weights: str
@@ -39,6 +42,7 @@ class TensorFormats(SpecModel):
     gradient_reduction: str
     logits: str
     kv_cache: str = "bf16"
+    dispatch: str | None = None
 
 
 class ComputeFormats(SpecModel):
@@ -124,14 +128,17 @@ class NumericsSpec(FileSpec):
         """Dotted key -> name of every format that the recipe uses."""
         linear = {} if self.linear is None else self.linear.format_names()
         return (
-            {f"formats.{key}": str(value) for key, value in self.formats}
+            {f"formats.{key}": str(value) for key, value in self.formats if value is not None}
             | {f"compute.{key}": str(value) for key, value in self.compute}
             | {f"linear.{key}": value for key, value in linear.items()}
         )
 
 
 #: Keys of the short form: a format per kind of tensor ...
-_TENSOR_KEYS = ("weights", "activations", "gradients", "communication", "gradient_reduction", "logits", "kv_cache")
+_TENSOR_KEYS = (
+    "weights", "activations", "gradients", "communication", "gradient_reduction", "logits", "kv_cache",
+    "dispatch",
+)  # fmt: skip
 #: ... the formats of arithmetic, and what the optimizer keeps.
 _COMPUTE_KEYS = ("matmul", "attention", "head")
 _STATE_KEYS = ("optimizer", "master_weights")

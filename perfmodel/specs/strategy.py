@@ -182,6 +182,21 @@ class TensorGridSpec(SpecModel):
     neighbours: Literal["row", "column"] = "row"
 
 
+class OverlapSpec(SpecModel):
+    """Communication that is hidden behind computation as far as the software stack can (true), or not at all (false).
+
+    Attributes
+    ----------
+    tensor, expert, pipeline, data
+        Of tensor parallelism, the exchange between experts, transfers between stages, and data parallelism.
+    """
+
+    tensor: SwitchField = True
+    expert: SwitchField = True
+    pipeline: SwitchField = True
+    data: SwitchField = True
+
+
 class StrategySpec(SpecModel):
     """One plan. ``devices = tp * cp * pp * dp``; ``dp`` is derived, and a conflicting one is an error.
 
@@ -209,6 +224,8 @@ class StrategySpec(SpecModel):
         Schedule and split of the layers.
     offload
         What is kept in the memory of the hosts.
+    overlap
+        Kinds of communication that are hidden.
     """
 
     tp: WholeField = 1
@@ -230,6 +247,7 @@ class StrategySpec(SpecModel):
     layers_per_stage: tuple[CountField, ...] | None = None
     pipeline: PipelineSpec = PipelineSpec()
     offload: OffloadSpec = OffloadSpec()
+    overlap: OverlapSpec = OverlapSpec()
 
     @field_validator("order")
     @classmethod

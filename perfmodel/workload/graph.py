@@ -41,6 +41,7 @@ class Storage(StrEnum):
     FLOAT32 = "fp32"
     MASK = "mask"
     WEIGHT = "weights"
+    DISPATCH = "dispatch"  # tokens, or gradients, on the wire to experts
 
 
 @dataclass(frozen=True)

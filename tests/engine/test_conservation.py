@@ -213,7 +213,7 @@ def test_bubble_of_equal_stages(run: Run, virtual_stages: int) -> None:
 
 #: Relative error of the time of the micro-batches, against the replay of the schedule that the result states.
 SCHEDULES = {
-    "gpipe": 1e-9, "1f1b": 1e-9, "interleaved-1f1b": 1e-9, "zb-h1": 0.002, "zb-v": 0.02, "dualpipe": 0.02,
+    "gpipe": 1e-9, "1f1b": 1e-9, "interleaved-1f1b": 1e-9, "zb-h1": 0.002, "zb-v": 1e-9, "dualpipe": 1e-9,
 }  # fmt: skip
 
 
@@ -303,3 +303,14 @@ def test_a_forward_pass_gathers_sharded_parameters_once_per_micro_batch(ask: Ask
     sent = 8 * 8 * 7 / 8 * gather.bytes_per_operation
     per_byte = question.question.problem.machine.tiers[0].energy_per_byte
     assert forward.energy["breakdown"]["links_j"] == pytest.approx(sent * per_byte, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "pipeline", "data"])
+def test_an_overlap_that_is_switched_off_exposes_all_communication_of_its_kind(run: Run, kind: str) -> None:
+    hidden, exposed = (run("llama-405b", **{f"strategy__overlap__{kind}": on}) for on in (True, False))
+    key = f"{kind}_communication_s"
+    whole = hidden.time["breakdown"][key] + hidden.time["overlapped"][key]
+    assert exposed.time["breakdown"][key] == pytest.approx(whole, rel=1e-9)
+    assert exposed.time["overlapped"][key] == pytest.approx(0.0, abs=1e-9 * whole)
+    assert exposed.time["step_s"] >= hidden.time["step_s"]
+    assert exposed.plans[0][f"{kind}_overlap"] is False

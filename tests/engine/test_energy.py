@@ -7,9 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from perfmodel.engine.clocks import clock_ratio
 from perfmodel.engine.columns import evaluate_columns
 from perfmodel.engine.result import Result
 from perfmodel.engine.session import LoadedScenario
+from perfmodel.equations.energy import capped_clock_ratio
+from perfmodel.errors import SpecError
 
 Ask = Callable[..., LoadedScenario]
 Run = Callable[..., Result]
@@ -114,3 +117,38 @@ def test_failures_lengthen_a_run(run: Run) -> None:
     without = 15.6e12 / (2048 * 8192) * result.time["step_s"] / 86400
     assert 0.8 < result.run["goodput"] < 1.0
     assert result.run["days"] == pytest.approx(without / result.run["goodput"], rel=1e-12)
+
+
+def test_a_power_cap_slows_arithmetic_by_the_cube_root_and_saves_its_square(ask: Ask) -> None:
+    plain, capped = (ask("llama-405b", **changes).run() for changes in ({}, {"accelerator__power__cap": "500 W"}))
+    ratio = ((500 - 72.6) / (700 - 72.6)) ** (1 / 3)  # idle power of the H100
+    assert ratio == pytest.approx(0.87, abs=0.015)  # clocks of the 500 W part of the torchtitan paper over 700 W
+    slower = capped.time["step_s"] / plain.time["step_s"]
+    assert 1.0 < slower < 1 / ratio  # memory and links keep their pace
+    saved = capped.energy["breakdown"]["compute_j"] / plain.energy["breakdown"]["compute_j"]
+    assert saved == pytest.approx(ratio**2, rel=1e-9)
+    assert capped.energy["per_token_j"] < plain.energy["per_token_j"]
+
+
+def test_v100s_capped_at_150_watts_lose_at_most_what_the_cap_says() -> None:
+    # BERT on V100, 150 instead of 250 W: 6.8 % more time and 13.7 % less energy (arXiv 2205.09646).
+    for idle in (25.0, 55.0):
+        ratio = capped_clock_ratio(150.0, idle, 250.0, 3.0, 1.0, 1.0)
+        assert 1 / ratio > 1.068
+        assert (150.0 / 250.0) / ratio < 1 - 0.137
+
+
+def test_a_locked_clock_lowers_rates_in_proportion(ask: Ask) -> None:
+    locked = ask("llama-405b", accelerator__power__clock_limit="1.464 GHz").question.problem.machine  # of 1.83
+    assert clock_ratio(locked) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("cap", "800 W", "is above accelerator.power.tdp = 700 W"), ("cap", "60 W", "idles at 72.6 W"),
+     ("clock_limit", "2 GHz", "is above accelerator.compute.clock")],
+)  # fmt: skip
+def test_a_limit_lies_between_idle_and_rated(ask: Ask, field: str, value: str, message: str) -> None:
+    scenario = ask("llama-405b", **{f"accelerator__power__{field}": value})
+    with pytest.raises(SpecError, match=message):
+        scenario.run()

@@ -282,3 +282,14 @@ def test_impossible_places_of_experts_say_why(run: Run, strategy: dict[str, int]
 def test_a_dense_model_has_no_experts_to_spread(run: Run) -> None:
     result = run("llama-8b", strategy__ep=4)
     assert "ep = 4 and etp = 1, but the model has no experts" in result.reasons
+
+
+def test_a_recipe_may_send_tokens_to_experts_in_fp8(run: Run) -> None:
+    # DeepSeek-V3 report, section 3.3.3: the dispatch in fp8 with a scale per 128 values, the combination in bf16.
+    both, narrow = (exchanges(run("mixtral", **PLAIN, numerics=name)) for name in ("fp8-block", "deepseek-v3-fp8"))
+    (plain,) = both
+    there, back = sorted(narrow, key=lambda one: one.bytes_per_operation)
+    assert back.bytes_per_operation == plain.bytes_per_operation
+    assert there.bytes_per_operation / back.bytes_per_operation == pytest.approx((1 + 4 / 128) / 2)
+    assert there.count == back.count == plain.count / 2  # tokens out and gradients out; results and gradients back
+    assert there.time_s < back.time_s

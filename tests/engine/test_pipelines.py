@@ -16,6 +16,7 @@ from perfmodel.engine.pipelines import in_flight_microbatches, pipeline_bubble
 from perfmodel.engine.problem import call_each, call_stacked
 from perfmodel.engine.stages import PlanNumbers, StageClass, StageTime
 from perfmodel.engine.step import slowest
+from perfmodel.equations import pipeline_schedules
 from perfmodel.parallel.orders import SCHEDULES
 from perfmodel.parallel.schedule import Timeline, replay
 
@@ -116,8 +117,8 @@ def test_interleaved_stages_of_any_times_are_within_two_percent(times, groups, c
     assert composed(plan, times) == pytest.approx(makespan, rel=0.02)
 
 
-def ends(first: float, last: float, stages: int, shape: Times, pair: bool = False) -> list[Times]:
-    scale = [first, *[1.0] * (stages - 2), first if pair else last]
+def ends(first: float, last: float, stages: int, shape: Times) -> list[Times]:
+    scale = [first, *[1.0] * (stages - 2), last]
     return [(one * shape[0], one * shape[1], one * shape[2]) for one in scale]
 
 
@@ -138,23 +139,112 @@ def test_classes_with_uneven_ends(schedule, stages, groups, chunks, first, last,
     assert found == pytest.approx(makespan, rel=0.01 if schedule == "zb-h1" else 1e-9)
 
 
-@given(st.integers(2, 12), st.integers(2, 4), st.floats(0.9, 1.3), st.sampled_from([(1.0, 1.0, 1.0), (1.0, 1.3, 0.8)]))
-@settings(max_examples=80, deadline=None)
-def test_zb_v_with_both_ends_of_the_model_on_a_slow_first_stage(stages, groups, first, shape):
-    times, microbatches = ends(first, 1.0, stages, shape), groups * stages
-    makespan = replayed("zb-v", times, microbatches, 2).makespan
-    found = composed(numbers("zb-v", stages, microbatches, 2), [times[0], times[1]], [1.0, stages - 1.0])
-    assert found == pytest.approx(makespan, rel=0.05)
+# -- schedules that go both ways -------------------------------------------------------------------------
+def time_of(timeline: Timeline, synchronous: float) -> float:
+    return timeline.makespan if synchronous else timeline.longest_stage
 
 
-@given(st.integers(1, 6), st.integers(2, 4), st.floats(0.9, 1.3), st.sampled_from([(1.0, 1.0, 1.0), (1.0, 1.3, 0.8)]))
-@settings(max_examples=80, deadline=None)
-def test_dualpipe_with_slow_outer_stages(half, groups, first, shape):
-    times, microbatches = ends(first, first, 2 * half, shape, pair=True), groups * 2 * half
-    makespan = replayed("dualpipe", times, microbatches).makespan
-    classes = [times[0], times[1] if half > 1 else times[0], times[-1]]
-    found = composed(numbers("dualpipe", 2 * half, microbatches), classes, [1.0, 2.0 * half - 2.0, 1.0])
-    assert found == pytest.approx(makespan, rel=0.05)
+def heavy_ends(random: np.random.Generator, schedule: str, stages: int) -> list[Times]:
+    """Ends that take half to two and a half times what the stages between take, their passes within 10 % of that."""
+    shape = random.uniform(0.75, 1.25, 3)
+    first, last = (random.uniform(0.5, 2.5) * random.uniform(0.9, 1.1, 3) for _ in range(2))
+    scale = [first, *[np.ones(3)] * (stages - 2), first if schedule == "dualpipe" else last]
+    return [tuple((shape * one).tolist()) for one in scale]
+
+
+@pytest.mark.parametrize("synchronous", [1.0, 0.0])
+@pytest.mark.parametrize(("schedule", "error"), [("zb-v", 0.005), ("dualpipe", 1e-9)])
+def test_heavy_and_light_ends_of_schedules_that_go_both_ways(schedule, error, synchronous):
+    random = np.random.default_rng(3)
+    for stages in (2, 4, 6, 8, 12, 16) if schedule == "dualpipe" else (2, 3, 4, 5, 8, 12, 16):
+        for microbatches in (2 * stages, 2 * stages + 2, 4 * stages):
+            for _ in range(12):
+                times = heavy_ends(random, schedule, stages)
+                replay_time = time_of(replayed(schedule, times, microbatches, virtual_of(schedule)), synchronous)
+                plan = numbers(schedule, stages, microbatches, virtual_of(schedule), synchronous)
+                middle = times[1] if stages > 2 else times[0]
+                found = composed(plan, [times[0], middle, times[-1]], [1.0, stages - 2.0, 1.0])
+                # A path of the schedule is never longer than the longest one.
+                assert replay_time * (1.0 - error) <= found <= replay_time * (1.0 + 1e-9)
+                assert composed(plan, times) == pytest.approx(found, rel=1e-9)
+
+
+own_scale = st.floats(0.5, 1.6)
+near_one = st.floats(0.75, 1.25)
+
+
+def opposite(schedule: str, times: Sequence[Times]) -> list[Times]:
+    """Where a stage holds what the stage opposite holds, it takes the mean of both."""
+    if schedule != "dualpipe":
+        return list(times)
+    pairs = zip(times, reversed(times), strict=True)
+    return [tuple((one + other) / 2.0 for one, other in zip(*pair, strict=True)) for pair in pairs]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("synchronous", [1.0, 0.0])
+@pytest.mark.parametrize("schedule", ["zb-v", "dualpipe"])
+@given(half=st.integers(1, 5), more=st.integers(0, 8), shape=st.tuples(near_one, near_one, near_one), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_stages_of_any_size_of_schedules_that_go_both_ways(schedule, synchronous, half, more, shape, data):
+    """A layout by hand, leading layers of another kind: every stage has a size of its own."""
+    stages, microbatches = 2 * half, 4 * half + 2 * more
+    times = opposite(schedule, [tuple(scale * one for one in shape) for scale in data.draw(sizes_of(stages))])
+    replay_time = time_of(replayed(schedule, times, microbatches, virtual_of(schedule)), synchronous)
+    found = composed(numbers(schedule, stages, microbatches, virtual_of(schedule), synchronous), times)
+    assert replay_time * 0.98 <= found <= replay_time * (1.0 + 1e-9)
+
+
+def sizes_of(stages: int) -> st.SearchStrategy[list[float]]:
+    return st.lists(own_scale, min_size=stages, max_size=stages)
+
+
+@pytest.mark.parametrize(("schedule", "error"), [("zb-v", 0.05), ("dualpipe", 0.03)])
+def test_passes_that_have_nothing_to_do_with_each_other(schedule, error):
+    """Factors of 15 between any two passes: where paths that are left out are longest."""
+    random, errors = np.random.default_rng(5), []
+    for stages in (2, 4, 6, 8, 12):
+        for _ in range(60):
+            times = opposite(schedule, [tuple(one) for one in random.uniform(0.2, 3.0, (stages, 3)).tolist()])
+            makespan = replayed(schedule, times, 2 * stages, virtual_of(schedule)).makespan
+            errors.append(1.0 - composed(numbers(schedule, stages, 2 * stages, virtual_of(schedule)), times) / makespan)
+    assert -1e-9 <= np.min(errors) <= np.max(errors) <= error
+    assert np.mean(errors) < 0.004
+
+
+@pytest.mark.parametrize("schedule", ["zb-v", "dualpipe"])
+@given(data=st.data(), synchronous=st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_more_work_in_any_pass_never_shortens_a_step_of_uneven_stages(schedule, data, synchronous):
+    stages, microbatches = 6, data.draw(st.sampled_from([12, 18, 24]))
+    times = opposite(schedule, [data.draw(st.tuples(time, time, time)) for _ in range(stages)])
+    stage, which = data.draw(st.integers(0, stages - 1)), data.draw(st.integers(0, 2))
+    factor = data.draw(st.floats(1.0, 3.0))
+    # Where stages do not wait, a stage that starts later works for a shorter time: the time of a step of equal starts.
+    which = which if synchronous else max(which, 1)
+    held = {stage, stages - 1 - stage} if schedule == "dualpipe" else {stage}
+    more = [
+        tuple(one * (factor if place in held and part == which else 1.0) for part, one in enumerate(each))
+        for place, each in enumerate(times)
+    ]
+    plan = numbers(schedule, stages, microbatches, virtual_of(schedule), synchronous)
+    before, after = (composed(plan, one)[0] for one in (times, more))
+    assert after >= before * (1.0 - 1e-12)
+
+
+@given(st.integers(1, 6), st.integers(2, 4), time, time, time, st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_bubbles_of_equal_stages_are_those_of_the_longest_paths(half, groups, forward, inputs, weights, synchronous):
+    stages, microbatches = 2.0 * half, 2.0 * half * groups
+    passes = (forward, inputs, weights)
+    bubbles = {
+        "zb-h1": pipeline_schedules.zb_h1_bubble_time(stages, *passes, synchronous),
+        "zb-v": pipeline_schedules.zb_v_bubble_time(stages, *passes, synchronous),
+        "dualpipe": pipeline_schedules.dualpipe_bubble_time(stages, *passes, sum(passes)),
+    }
+    for schedule, bubble in bubbles.items():
+        plan = numbers(schedule, stages, microbatches, virtual_of(schedule), synchronous)
+        whole = microbatches * sum(passes) + bubble
+        assert composed(plan, [passes] * int(stages)) == pytest.approx(whole, rel=1e-9)
 
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))

@@ -22,8 +22,10 @@ PAGES = {
     "collective_volumes": "collectives",
     "collective_routes": "collectives",
     "softmax": "attention",
+    "pipeline_mirrored": "pipeline",
     "pipeline_paths": "pipeline",
     "pipeline_schedules": "pipeline",
+    "pipeline_waves": "pipeline",
     "expert_kernels": "experts",
 }
 BASE_UNITS = ("second", "byte", "flop", "joule", "usd", "kilogram", "meter", "token")
