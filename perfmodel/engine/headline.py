@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,43 @@ def usable_memory(problem: Problem) -> Numeric:
     return problem.machine.memory_capacity - problem.machine.step.reserved_memory
 
 
-def result_numbers(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
-    """Every numeric key of the result that depends on the plan; absent where it does not apply."""
-    numbers, step = evaluation.numbers, evaluation.step
+def result_numbers(problem: Problem, evaluation: Evaluation, keys: Collection[str] | None = None) -> dict[str, Numeric]:
+    """Numeric keys of the result that depend on the plan; absent where they do not apply.
+
+    ``keys``: what is wanted (more may come); None for all of them.
+    """
+    numbers = evaluation.numbers
     sequences = numbers.dp * numbers.micro_batch * numbers.num_microbatches
     tokens = sequences * problem.workload.sequence_length
-    return (
-        _time(evaluation)
-        | _memory(problem, evaluation)
-        | _energy(evaluation, tokens)
-        | _metrics(problem, evaluation, tokens)
-        | _money(problem, tokens, _economics(problem, evaluation, tokens))
-        | {"step.tokens": tokens, "step.time": step.step}
+    parts: tuple[tuple[tuple[str, ...], Callable[[], dict[str, Numeric]]], ...] = (
+        (("time.step_s", "step."), lambda: _step(evaluation, tokens)),
+        (("time.breakdown.", "time.overlapped."), lambda: _time(evaluation)),
+        (("memory.peak_bytes", "memory.capacity_bytes"), lambda: _peak(problem, evaluation)),
+        (("memory.",), lambda: _memory(problem, evaluation)),
+        (("energy.",), lambda: _energy(evaluation, tokens)),
+        (("metrics.",), lambda: _metrics(problem, evaluation, tokens)),
+        (("money.", "carbon.", "run."), lambda: _money(problem, tokens, _economics(problem, evaluation, tokens))),
     )
+    found: dict[str, Numeric] = {}
+    for prefixes, compute in parts:
+        if keys is None or any(key.startswith(prefixes) and key not in found for key in keys):
+            found |= compute()
+    return found
+
+
+def memory_fits(problem: Problem, evaluation: Evaluation) -> Any:
+    """Plans whose device, host and storage hold what they keep."""
+    fits = evaluation.peak_bytes <= usable_memory(problem)
+    outside = _outside(problem, evaluation)
+    for name in (HOST, NVME):
+        if f"memory.{name}_bytes" in outside:
+            fits = fits & (outside[f"memory.{name}_bytes"] <= outside[f"memory.{name}_capacity_bytes"])
+    return fits
+
+
+def _step(evaluation: Evaluation, tokens: Numeric) -> dict[str, Numeric]:
+    step = evaluation.step.step
+    return {"time.step_s": step, "step.tokens": tokens, "step.time": step}
 
 
 #: Keys of ``time.breakdown`` and ``time.overlapped`` that are those of a micro-batch on the critical stage.
@@ -60,7 +84,7 @@ def _time(evaluation: Evaluation) -> dict[str, Numeric]:
     hidden = {key: step.of_all_microbatches(f"{name}_overlapped") for key, name in _COMMUNICATION.items()}
     hidden |= {"data_communication_s": step.data_overlapped, "offload_s": step.offload_overlapped}
     named = {f"time.breakdown.{name}": value for name, value in parts.items()}
-    return {"time.step_s": step.step} | named | {f"time.overlapped.{name}": value for name, value in hidden.items()}
+    return named | {f"time.overlapped.{name}": value for name, value in hidden.items()}
 
 
 #: Keys of ``memory.breakdown`` and the field of a footprint behind each.
@@ -75,15 +99,13 @@ MEMORY_PARTS = {
 }
 
 
+def _peak(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
+    return {"memory.peak_bytes": evaluation.peak_bytes, "memory.capacity_bytes": usable_memory(problem)}
+
+
 def _memory(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
-    peak = evaluation.peak
-    parts = {f"memory.breakdown.{key}": getattr(peak, name) for key, name in MEMORY_PARTS.items()}
-    totals = {
-        "memory.peak_bytes": peak.total,
-        "memory.capacity_bytes": usable_memory(problem),
-        "memory.breakdown.kv_cache_bytes": 0.0,
-    }
-    return totals | parts | _outside(problem, evaluation)
+    parts = {f"memory.breakdown.{key}": getattr(evaluation.peak, name) for key, name in MEMORY_PARTS.items()}
+    return {"memory.breakdown.kv_cache_bytes": 0.0} | parts | _outside(problem, evaluation)
 
 
 def _outside(problem: Problem, evaluation: Evaluation) -> dict[str, Numeric]:
@@ -230,8 +252,5 @@ def headline_columns(problem: Problem, plan: Plan, evaluation: Evaluation, devic
     columns = {
         key: np.broadcast_to(np.asarray(value, dtype=np.float64), (len(plan),)) for key, value in numbers.items()
     }
-    fits = columns["memory.peak_bytes"] <= columns["memory.capacity_bytes"]
-    for name in (HOST, NVME):
-        if f"memory.{name}_bytes" in columns:
-            fits = fits & (columns[f"memory.{name}_bytes"] <= columns[f"memory.{name}_capacity_bytes"])
+    fits = np.broadcast_to(memory_fits(problem, evaluation), (len(plan),))
     return columns | {"feasible": ~violated(plan_rules(problem, plan, devices)) & fits}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,13 @@ class LoadedScenario:
         """The same scenario with fields set by dotted path: ``replace(**{"strategy.tp": 4})``."""
         return LoadedScenario(self.resolved.replace(**changes))
 
-    def run(self) -> Result:
-        """Answer the question."""
+    def run(self) -> Any:
+        """Answer the question: a :class:`~perfmodel.engine.result.Result`, or the result of a search.
+
+        The study room is above the engine; it is looked up when a scenario asks for it.
+        """
+        if self.resolved.scenario.question == "search":
+            return importlib.import_module("perfmodel.study.search").search(self.resolved)
         return answer(self.question)
 
     def plans(self, **columns: Any) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.engine.result import PLAN_COUNTS, PublishedRow
+from perfmodel.parallel.orders import INTERLEAVED, ONE_F_ONE_B
 from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.specs.resolve import ResolvedScenario
 
@@ -23,9 +24,14 @@ def plan_summary(plan: Plan, role: str) -> dict[str, Any]:
         "sequence_parallel": bool(plan.sequence_parallel[0]),
         "recompute": plan.recompute_policies[int(plan.recompute[0])],
         "recompute_fraction": float(plan.recompute_fraction[0]),
-        "schedule": plan.schedule,
+        "schedule": _schedule(plan),
         **_exposed(plan),
     }
+
+
+def _schedule(plan: Plan) -> str:
+    """Between these two the column of virtual stages decides."""
+    return INTERLEAVED if plan.schedule == ONE_F_ONE_B and plan.virtual_stages[0] > 1 else plan.schedule
 
 
 def _exposed(plan: Plan) -> dict[str, bool]:

@@ -132,27 +132,32 @@ class Plan:
         structure
             The fields that are not columns.
         """
-        neutral: dict[str, Any] = dict.fromkeys(
-            (
-                "tp",
-                "cp",
-                "pp",
-                "dp_replicate",
-                "dp_shard",
-                "ep",
-                "etp",
-                "virtual_stages",
-                "micro_batch",
-                "num_microbatches",
-                "tp_rows",
-                *OVERLAPS,
-            ),
-            1,
-        )
-        neutral |= dict.fromkeys(("sequence_parallel", "zero", "recompute", "tp_blocks", "tp_column_first"), 0)
-        neutral |= {"recompute_fraction": 1.0}
-        merged = neutral | dict(columns)
-        dtypes = {name: np.float64 if name == "recompute_fraction" else np.int64 for name in merged}
-        arrays = {name: np.atleast_1d(np.asarray(value, dtype=dtypes[name])) for name, value in merged.items()}
+        arrays = {name: np.atleast_1d(array) for name, array in _typed(columns).items()}
         length = max(len(array) for array in arrays.values())
         return cls(**{name: np.broadcast_to(array, (length,)) for name, array in arrays.items()}, **structure)
+
+    @classmethod
+    def of_shaped(cls, columns: Mapping[str, NDArray[Any]], **structure: Any) -> Plan:
+        """Columns of several dimensions that broadcast with each other, kept as they are; absent ones are neutral."""
+        dimensions = max(column.ndim for column in columns.values())
+        arrays = {name: array.reshape((1,) * dimensions) if array.ndim == 0 else array
+                  for name, array in _typed(columns).items()}  # fmt: skip
+        return cls(**arrays, **structure)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all columns together: ``(n,)``, or that of a block of a search."""
+        return np.broadcast_shapes(*(column.shape for column in self.columns().values()))
+
+
+def _typed(columns: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Every column as an array of its type; absent ones as a number without dimensions."""
+    ones = ("tp", "cp", "pp", "dp_replicate", "dp_shard", "ep", "etp", "virtual_stages", "micro_batch",
+            "num_microbatches", "tp_rows", *OVERLAPS)  # fmt: skip
+    neutral: dict[str, Any] = dict.fromkeys(ones, 1)
+    neutral |= dict.fromkeys(("sequence_parallel", "zero", "recompute", "tp_blocks", "tp_column_first"), 0)
+    neutral |= {"recompute_fraction": 1.0}
+    return {
+        name: np.asarray(value, dtype=np.float64 if name == "recompute_fraction" else np.int64)
+        for name, value in (neutral | dict(columns)).items()
+    }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_core import PydanticCustomError
 
 from perfmodel.errors import SpecError, UsageError
+from perfmodel.specs.axes import WITH_AXES, Axis, refuse_axes, take_axes
 from perfmodel.specs.catalogue import Catalogue, Reference
 from perfmodel.specs.consistency import (
     assumed_problems,
@@ -62,6 +63,8 @@ class ResolvedScenario:
         What was set on top of the files, by dotted path.
     measured_at
         The configuration in which ``measured`` was measured; None where it is that of the scenario.
+    axes
+        What a search varies; everything else here has the first value of each.
     """
 
     scenario: Scenario
@@ -79,6 +82,8 @@ class ResolvedScenario:
     catalogue: Catalogue = field(default_factory=Catalogue, repr=False, compare=False)
     document: Document | None = field(default=None, repr=False, compare=False)
     measured_at: ResolvedScenario | None = None
+    axes: tuple[Axis, ...] = ()
+    single: tuple[Document, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -115,6 +120,23 @@ class ResolvedScenario:
         if self.document is None:
             raise UsageError("this scenario was put together in Python without a file; build a new one instead")
         return _resolve(self.document, self.catalogue, {**self.overrides, **changes})
+
+    def candidate(self, **changes: Any) -> ResolvedScenario:
+        """One candidate of a search: an evaluation with these values, by dotted path.
+
+        Raises
+        ------
+        SpecError
+            A path or a value is not possible.
+        """
+        if self.single is None:
+            raise UsageError("this scenario was put together in Python without a file; build a new one instead")
+        document, values = self.single
+        kept = {key: value for key, value in document.data.items() if key not in _OF_SEARCH}
+        places = document.places
+        return _resolve(
+            Document({**kept, "question": "evaluate"}, places, document.path), self.catalogue, {**values, **changes}
+        )
 
 
 def load_scenario(
@@ -154,9 +176,11 @@ def _resolve(
     document: Document, catalogue: Catalogue, values: Mapping[str, Any], at: Sequence[Override] = ()
 ) -> ResolvedScenario:
     """The scenario with what was set, and then with the changes ``at``."""
+    written, whole = document, values
+    document, values, axes = take_axes(document, values)
     routes = route((*make_overrides(values), *at))
     edited = edit("scenario", spelled_out(document, routes["scenario"]), routes["scenario"])
-    _check_question(edited)
+    _check_question(edited, axes)
     scenario = cast("Scenario", catalogue.build("scenario", edited))
     loader = _Loader(catalogue, edited, routes)
     cluster, accelerator, interconnects = loader.machine()
@@ -174,8 +198,9 @@ def _resolve(
     return ResolvedScenario(
         scenario=scenario, model=model, cluster=cluster, accelerator=accelerator, interconnects=interconnects,
         efficiency_class=efficiency_class, software=software, numerics=numerics, formats=formats, devices=devices,
-        warnings=_warnings(specs, catalogue), overrides={**values, **{one.path: one.value for one in at}},
-        catalogue=catalogue, document=document, measured_at=_measured_at(document, catalogue, values, edited, scenario),
+        warnings=_warnings(specs, catalogue), overrides={**whole, **{one.path: one.value for one in at}},
+        catalogue=catalogue, document=written, axes=axes, single=(document, values),
+        measured_at=_measured_at(document, catalogue, values, edited, scenario),
     )  # fmt: skip
 
 
@@ -201,12 +226,18 @@ def _measured_at(
         raise SpecError(f"{where}: measured.at: this configuration cannot be: {error}") from None
 
 
-def _check_question(document: Document) -> None:
-    """Questions that exist and are not answered yet are told apart from misspelt ones."""
+#: What belongs to a search and not to one of its candidates.
+_OF_SEARCH = ("objectives", "constraints", "top")
+
+
+def _check_question(document: Document, axes: Sequence[Axis]) -> None:
+    """Questions that exist and are not answered yet are told apart from misspelt ones; one value has no axes."""
     question = document.data.get("question", "evaluate")
-    if question in ("search", "capacity", "solve"):
+    if question in ("capacity", "solve"):
         place = document.place(("question",))
-        raise UsageError(f"{place}: question: {question!r} comes in a later version; this one answers `evaluate`")
+        raise UsageError(f"{place}: question: {question!r} comes in a later version; now: evaluate, search")
+    if question not in WITH_AXES:
+        refuse_axes(axes, str(question))
 
 
 def _devices(scenario: Scenario, cluster: ClusterSpec, document: Document) -> int:

@@ -12,6 +12,7 @@ from perfmodel.specs.base import FileSpec
 from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.quantities import SpecModel
+from perfmodel.specs.search import BoundSpec, Sense, TopField
 from perfmodel.specs.site import PricingSpec, ReliabilitySpec, SiteSpec
 from perfmodel.specs.strategy import StrategySpec, WorkloadSpec
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -92,6 +93,15 @@ class Scenario(FileSpec):
 
     References (``model``, ``cluster``, ``software``, ``numerics``) stay as they are written; the specs
     behind them are in :class:`~perfmodel.specs.resolve.ResolvedScenario`.
+
+    Attributes
+    ----------
+    objectives
+        Of a search: result key to ``min`` or ``max``; the first one orders the answers, several give a Pareto front.
+    constraints
+        Of a search: result key or plan column (``strategy.tp``) to its limits.
+    top
+        Strategies that a search shows.
     """
 
     kind: Literal["scenario"]
@@ -109,3 +119,6 @@ class Scenario(FileSpec):
     measured: MeasuredSpec | None = None
     published: tuple[PublishedSpec, ...] = ()
     assumed: tuple[str, ...] = ()
+    objectives: Mapping[str, Sense] = Field(default_factory=dict[str, Sense])
+    constraints: Mapping[str, BoundSpec] = Field(default_factory=dict[str, BoundSpec])
+    top: TopField = 10

@@ -1,0 +1,244 @@
+"""Candidates of a search, block by block: memory of all, and whatever else is asked of those that fit.
+
+A block has one dimension per hardware sweep and switch, and the rows of a plan space as its last one. Its columns meet
+by broadcasting, so that every number is computed once for all candidates that share it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.engine.composition import (
+    Evaluation,
+    cost_plan_keys,
+    evaluate_rows,
+    intern_keys,
+)
+from perfmodel.engine.headline import memory_fits, plan_rules, result_numbers
+from perfmodel.engine.problem import Problem, call_each
+from perfmodel.engine.sections import KeyCosts
+from perfmodel.machine.columns import with_columns
+from perfmodel.parallel.plan import Counts, Plan
+from perfmodel.parallel.rule import Mask
+from perfmodel.parallel.rules import violated
+from perfmodel.parallel.space import PlanSpace, Switch
+from perfmodel.units import Numeric
+
+#: Candidates whose memory is costed at a time, and that are composed at a time: the largest arrays of a composition
+#: stay in the cache of a processor.
+BLOCK_CANDIDATES = 2_097_152
+PART_CANDIDATES = 131_072
+
+
+@dataclass(frozen=True)
+class HardwarePoints:
+    """Numbers of the machine that vary, by spec path: columns of length h that belong together."""
+
+    columns: Mapping[str, NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 1
+
+    def spread(self, problem: Problem, shape: tuple[int, ...]) -> Problem:
+        """The problem with these numbers as columns of a shape."""
+        if not self.columns:
+            return problem
+        shaped = {path: values.reshape(shape) for path, values in self.columns.items()}
+        return replace(problem, machine=with_columns(problem.machine, shaped))
+
+    def repeated(self, problem: Problem, each: int) -> Problem:
+        """The problem with every point repeated, for a column of keys on every point."""
+        if not self.columns:
+            return problem
+        repeated = {path: np.repeat(values, each) for path, values in self.columns.items()}
+        return replace(problem, machine=with_columns(problem.machine, repeated))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a plan space with all of their switches, on every hardware point.
+
+    Arrays over the block broadcast to ``shape = (points, *switch_shape, rows)``.
+    """
+
+    space: PlanSpace
+    rows: NDArray[np.int64]  # row indices of the space
+    columns: Mapping[str, Counts]  # of the rows
+    points: HardwarePoints
+    base: Problem
+    costs: KeyCosts
+    take: NDArray[np.int64]  # key of every (point, switch, row)
+    numbered: NDArray[np.int64]  # combinations of switches of the whole space that this block has, shape switch_shape
+    switch_count: int  # of the whole space
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """Columns of all candidates."""
+        return self.space.block(self.columns)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the block."""
+        return (len(self.points), *self.space.switch_shape, len(self.rows))
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """The problem with the hardware points along the first dimension; equations are called column by column."""
+        shaped = self.points.spread(self.base, (len(self.points),) + (1,) * (len(self.shape) - 1))
+        return replace(shaped, call=call_each)
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation:
+        """Memory, time and energy, each composed when it is asked for."""
+        return evaluate_rows(self.problem, self.plan, self.costs, self.take)
+
+    @functools.cached_property
+    def possible(self) -> Mask:
+        """Candidates that keep every integer rule and are not another candidate written differently."""
+        requested = self.columns["devices"]
+        kept = ~violated(plan_rules(self.base, self.plan, requested)) & ~redundant(self.plan)
+        return np.broadcast_to(kept, self.shape)
+
+    @functools.cached_property
+    def fits(self) -> Mask:
+        """Possible candidates whose memory fits."""
+        return self.possible & memory_fits(self.problem, self.evaluation)
+
+    def numbers(self, keys: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Result keys over the block."""
+        found: Mapping[str, Numeric] = result_numbers(self.problem, self.evaluation, keys)
+        return {key: np.broadcast_to(np.asarray(found[key], dtype=np.float64), self.shape) for key in keys}
+
+    def candidates(self, flat: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hardware point and candidate index of flat positions of the block."""
+        point, switch, row = np.unravel_index(flat, (len(self.points), self.space.switch_count, len(self.rows)))
+        return point, self.rows[row] * self.switch_count + self.numbered.ravel()[switch]
+
+    def only(self, kept: NDArray[np.int64] | slice) -> Block:
+        """The block of some of its rows."""
+        return replace(
+            self,
+            rows=self.rows[kept],
+            columns={name: column[kept] for name, column in self.columns.items()},
+            take=self.take[..., kept],
+        )
+
+    def parts(self) -> Iterator[Block]:
+        """What fits of the block, in parts that are quick to compose; together they have every candidate that fits."""
+        for part in self.split("zero", 3):
+            for one in part.split("recompute", None) if part.size > PART_CANDIDATES else (part,):
+                length = max(PART_CANDIDATES // (one.space.switch_count * len(self.points)), 1)
+                for start in range(0, len(one.rows), length):
+                    yield one.only(slice(start, start + length))
+
+    @property
+    def size(self) -> int:
+        """Candidates of the block on all hardware points, possible or not."""
+        return math.prod(self.shape)
+
+    def split(self, column: str, level: int | None) -> Iterator[Block]:
+        """The rows that fit with each value of a switch (with values below a level, and from it on)."""
+        axis = next((i for i, one in enumerate(self.space.switches) if column in one.columns), None)
+        if axis is None:
+            yield self
+            return
+        values = self.space.switches[axis].columns[column]
+        group = np.arange(len(values)) if level is None else (values >= level)
+        for run in _runs(group):
+            chosen = [slice(None)] * len(self.space.switches)
+            chosen[axis] = run
+            fits = self.fits[(slice(None), *chosen)]
+            kept = np.flatnonzero(fits.any(axis=tuple(range(fits.ndim - 1))))
+            if len(kept):
+                yield self._of_switches(tuple(chosen)).only(kept)
+
+    def _of_switches(self, chosen: tuple[slice, ...]) -> Block:
+        switches = tuple(
+            Switch({name: values[one] for name, values in switch.columns.items()})
+            for switch, one in zip(self.space.switches, chosen, strict=True)
+        )
+        keyed = tuple(
+            one if length > 1 else slice(None) for one, length in zip(chosen, self.take.shape[1:-1], strict=True)
+        )
+        return replace(
+            self,
+            space=replace(self.space, switches=switches),
+            take=self.take[(slice(None), *keyed)],
+            numbered=self.numbered[chosen],
+        )
+
+
+def _runs(values: NDArray[Any]) -> list[slice]:
+    """Neighbours with the same value."""
+    ends = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def redundant(plan: Plan) -> Mask:
+    """Plans that are another plan written differently: sharding over one rank, sequence parallelism without ranks."""
+    alone = (plan.sequence_parallel > 0) & (plan.tp == 1)
+    unsharded = (plan.zero > 0) & (plan.dp * plan.cp == 1) & (plan.zero < 3)
+    copies = (plan.zero < 3) & (plan.dp_replicate > 1)
+    return alone | unsharded | copies
+
+
+def possible_rows(problem: Problem, space: PlanSpace, start: int, stop: int) -> NDArray[np.int64]:
+    """Rows of a range that keep the integer rules with some value of the switches."""
+    index = np.arange(start, stop, dtype=np.int64)
+    columns = space.row_columns(index)
+    divides = columns["devices"] == (
+        columns["tp"] * columns["cp"] * columns["pp"] * columns["dp_shard"] * columns["dp_replicate"]
+    )
+    index, columns = index[divides], {name: column[divides] for name, column in columns.items()}
+    if not len(index):
+        return index
+    # The most permissive switches: nothing sharded over the sequence, and replicas allowed.
+    plan = space.plan_of_rows(columns, {"sequence_parallel": 0, "zero": 3})
+    return index[~violated(plan_rules(problem, plan, columns["devices"]))]
+
+
+def blocks_of_rows(
+    problem: Problem, space: PlanSpace, rows: NDArray[np.int64], points: HardwarePoints
+) -> Iterator[Block]:
+    """Blocks of possible rows, whose shard keys are costed together."""
+    if not len(rows):
+        return
+    columns = space.row_columns(rows)
+    costs, take = _cost_keys(problem, space, columns, points)
+    numbered = np.arange(space.switch_count, dtype=np.int64).reshape(space.switch_shape)
+    length = max(BLOCK_CANDIDATES // (space.switch_count * len(points)), 1)
+    for start in range(0, len(rows), length):
+        part = slice(start, start + length)
+        chosen = {name: column[part] for name, column in columns.items()}
+        yield Block(space, rows[part], chosen, points, problem, costs, take[..., part], numbered, space.switch_count)
+
+
+def _cost_keys(
+    problem: Problem, space: PlanSpace, columns: Mapping[str, Counts], points: HardwarePoints
+) -> tuple[KeyCosts, NDArray[np.int64]]:
+    """Cost the distinct keys of rows on every hardware point; the key of every (point, switch, row)."""
+    at = next((i for i, one in enumerate(space.switches) if "sequence_parallel" in one.columns), None)
+    values = [0] if at is None else list(space.switches[at].columns["sequence_parallel"])
+    if at is None:
+        values = [space.plan_of_rows(columns).sequence_parallel[0]]
+    each = len(columns["tp"])
+    tiled: dict[str, Any] = {name: np.tile(column, len(values)) for name, column in columns.items()}
+    keyed = space.plan_of_rows(tiled, {"sequence_parallel": np.repeat(values, each)})
+    interned = intern_keys(keyed, problem.order)
+    count = len(interned.rows)
+    everywhere = replace(interned, rows=np.tile(interned.rows, len(points)))
+    costs = cost_plan_keys(points.repeated(problem, count), keyed, everywhere)
+    shape = [1] * len(space.switches)
+    if at is not None:
+        shape[at] = len(values)
+    take = interned.take.reshape(1, *shape, each)
+    offsets = count * np.arange(len(points), dtype=np.int64)
+    return costs, take + offsets.reshape((-1,) + (1,) * (take.ndim - 1))

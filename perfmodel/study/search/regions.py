@@ -1,0 +1,186 @@
+"""From the axes of a scenario to the regions of its search.
+
+Axes that decide which operators there are, or what a plan has beside columns (the model, the cluster, a schedule, the
+split of the layers), make regions of their own. Numbers of the machine are hardware points, everything else of the
+strategy is a column of a plan space.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.engine.blocks import HardwarePoints
+from perfmodel.engine.build import Question, build_question
+from perfmodel.errors import SpecError, UsageError
+from perfmodel.machine.columns import swept_paths
+from perfmodel.parallel.space import PlanSpace
+from perfmodel.specs.axes import Axis
+from perfmodel.specs.plain import is_mapping
+from perfmodel.specs.resolve import ResolvedScenario
+from perfmodel.study.search.choices import chosen_values, is_column, plan_space, structural_values
+from perfmodel.units import UnitError, parse_quantity
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The hardware points of a search: their columns in SI, and what the scenario says for each of them."""
+
+    paths: tuple[str, ...]
+    written: tuple[tuple[Any, ...], ...]  # one entry per point: a value per path
+    points: HardwarePoints
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def changes(self, point: int) -> dict[str, Any]:
+        """What a scenario sets to be at a point."""
+        return dict(zip(self.paths, self.written[point], strict=True))
+
+
+@dataclass(frozen=True)
+class Region:
+    """Candidates that share a graph and a machine: one plan space on some hardware points.
+
+    Attributes
+    ----------
+    number
+        Position in the search.
+    group
+        Regions that differ in the strategy only are of one group; groups differ in what is bought or trained.
+    changes
+        What a scenario sets to be in this region (without plan columns and hardware points).
+    """
+
+    number: int
+    group: int
+    changes: Mapping[str, Any]
+    question: Question
+    space: PlanSpace
+    sweep: Sweep
+
+    @property
+    def size(self) -> int:
+        """Candidates, possible or not."""
+        return len(self.space) * len(self.sweep)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Everything that a search goes through.
+
+    Attributes
+    ----------
+    regions
+        In the order of the axes.
+    group_axes
+        Axes by which groups differ, as they are written; beside them, the hardware points.
+    """
+
+    resolved: ResolvedScenario
+    regions: tuple[Region, ...]
+    group_axes: tuple[Axis, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __len__(self) -> int:
+        return sum(region.size for region in self.regions)
+
+
+def search_space(resolved: ResolvedScenario) -> SearchSpace:
+    """Regions of the search of a scenario.
+
+    Raises
+    ------
+    SpecError, UsageError
+        An axis cannot be, or leaves nothing.
+    """
+    if not resolved.axes:
+        raise UsageError(
+            f"{resolved.name}: a search needs something to vary; write a list, a range or `auto` in the scenario, "
+            "for example strategy: {tp: [1, 2, 4, 8], pp: auto}"
+        )
+    columns = {axis.path: axis for axis in resolved.axes if is_column(axis.path)}
+    rest = [axis for axis in resolved.axes if axis.path not in columns]
+    swept, structure = _split_hardware(resolved, rest)
+    groups = [axis for axis in structure if not axis.path.startswith("strategy.")]
+    regions: list[Region] = []
+    for group, chosen in enumerate(_products(groups)):
+        regions += _regions_of_group(resolved, group, chosen, structure, columns, swept, len(regions))
+    return SearchSpace(resolved, tuple(regions), tuple(groups))
+
+
+def _products(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(axis.values or () for axis in axes)):
+        yield {axis.path: value for axis, value in zip(axes, values, strict=True)}
+
+
+def _regions_of_group(
+    resolved: ResolvedScenario, group: int, chosen: Mapping[str, Any], structure: Sequence[Axis],
+    columns: Mapping[str, Axis], swept: Sequence[Axis], first: int,
+) -> list[Region]:  # fmt: skip
+    """Regions of one model on one machine: every structural choice of the strategy."""
+    base = build_question(resolved.candidate(**chosen))
+    sweep = _sweep(base, swept)
+    own = [axis for axis in structure if axis.path not in chosen]
+    listed = [replace(axis, values=structural_values(axis, base, columns)) for axis in own]
+    regions: list[Region] = []
+    known: dict[str, Question] = {}
+    for changes in _products(listed):
+        layers = changes.get("strategy.pipeline.layers_per_stage")
+        same = {path: value for path, value in changes.items() if path != "strategy.pipeline.layers_per_stage"}
+        key = repr(sorted(same.items()))
+        if key not in known:
+            known[key] = base if not same else build_question(resolved.candidate(**chosen, **same))
+        values = chosen_values(columns, known[key], layers)
+        if values is None:
+            continue
+        space = plan_space(values, known[key], None if layers is None else layers.layers)
+        written = dict(chosen) | same | ({} if layers is None else layers.changes())
+        regions.append(Region(first + len(regions), group, written, known[key], space, sweep))
+    return regions
+
+
+def _split_hardware(resolved: ResolvedScenario, axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:
+    """Axes that are numbers of the machine, and those that are structure."""
+    if not axes:
+        return [], []
+    known = set(swept_paths(build_question(resolved.candidate()).problem.machine))
+    swept = [axis for axis in axes if machine_path(axis.path) in known and _are_numbers(axis)]
+    return swept, [axis for axis in axes if axis not in swept]
+
+
+def _are_numbers(axis: Axis) -> bool:
+    return axis.values is not None and not any(is_mapping(value) or isinstance(value, bool) for value in axis.values)
+
+
+def machine_path(path: str) -> str:
+    """The path by which a machine knows a number of a scenario."""
+    return path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
+
+
+def _sweep(question: Question, axes: Sequence[Axis]) -> Sweep:
+    """All combinations of the numbers of the machine, in SI."""
+    machine = question.problem.machine
+    units = {one.path: one.unit for one in machine.provenance.values()}
+    units |= {factor.path: units.get(factor.path, "") for group in machine.derived.values() for factor in group}
+    values = [
+        [_number(axis, value, units.get(machine_path(axis.path), "")) for value in axis.values or ()] for axis in axes
+    ]
+    written = tuple(itertools.product(*(axis.values or () for axis in axes)))
+    grid = np.array(list(itertools.product(*values)), dtype=np.float64).reshape(len(written), len(axes))
+    columns: dict[str, NDArray[np.float64]] = {
+        machine_path(axis.path): grid[:, position] for position, axis in enumerate(axes)
+    }
+    return Sweep(tuple(axis.path for axis in axes), written, HardwarePoints(columns))
+
+
+def _number(axis: Axis, value: Any, unit: str) -> float:
+    try:
+        return float(value) if isinstance(value, (int, float)) else parse_quantity(str(value), unit or "1")
+    except (UnitError, ValueError) as error:
+        raise SpecError(f"{axis.place}: {axis.path}: {error}") from None

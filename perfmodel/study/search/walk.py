@@ -1,0 +1,212 @@
+"""Walking a search space: tasks, what each finds, and how findings are joined.
+
+A task is a range of rows of a region. What it finds depends on nothing but the task, and findings join in any order to
+the same result: tasks may run on any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.engine.blocks import Block, blocks_of_rows, possible_rows
+from perfmodel.parallel.space import chunks
+from perfmodel.study.search.frontier import pareto_rows, smallest_rows
+from perfmodel.study.search.regions import Region, SearchSpace
+from perfmodel.study.search.wanted import Wanted
+
+#: Rows of a region in one task.
+TASK_ROWS = 262_144
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows ``start`` to ``stop`` of a region."""
+
+    region: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Candidates with their objectives (smaller is better).
+
+    Attributes
+    ----------
+    place
+        Region, hardware point and candidate: shape ``(n, 3)``.
+    values
+        Objectives: shape ``(n, k)``.
+    """
+
+    place: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    @classmethod
+    def empty(cls, objectives: int) -> Table:
+        """No candidates."""
+        return cls(np.zeros((0, 3), dtype=np.int64), np.zeros((0, objectives)))
+
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """Some of the candidates."""
+        return Table(self.place[rows], self.values[rows])
+
+    def in_order(self) -> Table:
+        """Sorted by the first objective; equal ones by region, point and candidate."""
+        keys = (*self.place.T[::-1], self.values[:, 0])
+        return self.take(np.lexsort(keys))
+
+    @classmethod
+    def joined(cls, tables: Sequence[Table], objectives: int) -> Table:
+        """All candidates of several tables, in order."""
+        several = [cls.empty(objectives), *tables]
+        return cls(
+            np.concatenate([one.place for one in several]), np.concatenate([one.values for one in several])
+        ).in_order()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a task (or several) found.
+
+    Attributes
+    ----------
+    enumerated, evaluated, feasible
+        Points of the product space; those that keep the integer rules and had their memory costed; those that fit.
+    allowed
+        Those of the feasible ones that keep the constraints.
+    best
+        The best by the first objective.
+    front
+        The Pareto front; empty with one objective.
+    bests
+        The best of every (group, hardware point, devices).
+    least_memory
+        The candidate with the least memory, whatever fits: what to say when nothing does.
+    """
+
+    enumerated: int
+    evaluated: int
+    feasible: int
+    allowed: int
+    best: Table
+    front: Table
+    bests: Table
+    least_memory: Table
+
+
+def tasks_of(space: SearchSpace) -> list[Task]:
+    """The tasks of a search, in order."""
+    return [
+        Task(region.number, start, stop)
+        for region in space.regions
+        for start, stop in chunks(region.space.row_count, TASK_ROWS)
+    ]
+
+
+def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
+    """Go through the rows of a task."""
+    region = space.regions[task.region]
+    problem, plans, points = region.question.problem, region.space, region.sweep.points
+    rows = possible_rows(problem, plans, task.start, task.stop)
+    parts = [_of_block(space, region, wanted, block) for block in blocks_of_rows(problem, plans, rows, points)]
+    enumerated = (task.stop - task.start) * plans.switch_count * len(points)
+    return joined(space, wanted, [_nothing(wanted, enumerated), *parts])
+
+
+def _nothing(wanted: Wanted, enumerated: int = 0, evaluated: int = 0, feasible: int = 0) -> Found:
+    empty = Table.empty(len(wanted.objectives))
+    return Found(enumerated, evaluated, feasible, 0, empty, empty, empty, Table.empty(1))
+
+
+def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block) -> Found:
+    """Memory of a block, and the objectives of what fits of it."""
+    counted = _nothing(wanted, 0, int(np.count_nonzero(block.possible)), int(np.count_nonzero(block.fits)))
+    found = [replace(counted, least_memory=_least_memory(region, block))]
+    for part in block.parts():
+        rows = np.flatnonzero((part.fits & wanted.allowed(part)).ravel())
+        if not len(rows):
+            continue
+        values = wanted.values(part)[rows]
+        point, candidate = part.candidates(rows)
+        place = np.stack([np.full(len(rows), region.number), point, candidate], axis=1)
+        found.append(_reduced(space, wanted, Table(place, values)))
+    return joined(space, wanted, found)
+
+
+def _least_memory(region: Region, block: Block) -> Table:
+    peak = np.where(block.possible, np.broadcast_to(block.evaluation.peak_bytes, block.shape), np.inf).ravel()
+    least = int(np.argmin(peak))
+    if not np.isfinite(peak[least]):
+        return Table.empty(1)
+    point, candidate = block.candidates(np.array([least]))
+    return Table(np.array([[region.number, point[0], candidate[0]]]), np.array([[peak[least]]]))
+
+
+def _reduced(space: SearchSpace, wanted: Wanted, table: Table) -> Found:
+    """Of candidates that are allowed, those that can be an answer."""
+    front = Table.empty(len(wanted.objectives))
+    if len(wanted.objectives) > 1:
+        front = table.take(pareto_rows(table.values))
+    best, bests = table.take(smallest_rows(table.values[:, 0], wanted.top)), _bests(space, table)
+    return Found(0, 0, 0, len(table), best, front, bests, Table.empty(1))
+
+
+def _bests(space: SearchSpace, table: Table) -> Table:
+    """The best of every group; of equal ones the first by place."""
+    if not len(table):
+        return table
+    groups = group_of(space, table)
+    span = groups.max(axis=0) + 1
+    code = (groups[:, 0] * span[1] + groups[:, 1]) * span[2] + groups[:, 2]
+    least = np.full(int(code.max()) + 1, np.inf)
+    np.minimum.at(least, code, table.values[:, 0])
+    ordered = table.take(np.flatnonzero(table.values[:, 0] <= least[code])).in_order()
+    _, first = np.unique(group_of(space, ordered), return_index=True, axis=0)
+    return ordered.take(np.sort(first))
+
+
+def group_of(space: SearchSpace, table: Table) -> NDArray[np.int64]:
+    """Group, hardware point and index of the devices of every candidate: shape ``(n, 3)``."""
+    groups = np.array([region.group for region in space.regions])
+    per_devices = np.array([
+        region.space.row_count // len(region.space.rows["devices"]) * region.space.switch_count
+        for region in space.regions
+    ])  # fmt: skip
+    region, point, candidate = table.place.T
+    return np.stack([groups[region], point, candidate // per_devices[region]], axis=1)
+
+
+def joined(space: SearchSpace, wanted: Wanted, parts: Sequence[Found]) -> Found:
+    """What several tasks found, together."""
+    count = len(wanted.objectives)
+    best = Table.joined([one.best for one in parts], count)
+    front = Table.joined([one.front for one in parts if len(one.front)], count)
+    bests = Table.joined([one.bests for one in parts], count)
+    least = Table.joined([one.least_memory for one in parts], 1)
+    enumerated, evaluated, feasible, allowed = (
+        sum(getattr(one, name) for one in parts) for name in ("enumerated", "evaluated", "feasible", "allowed")
+    )
+    return Found(
+        enumerated,
+        evaluated,
+        feasible,
+        allowed,
+        best.take(np.arange(min(len(best), wanted.top))),
+        front.take(pareto_rows(front.values)),
+        _bests(space, bests),
+        least.take(np.arange(min(len(least), 1))),
+    )
+
+
+def walk(space: SearchSpace, wanted: Wanted) -> Iterator[Found]:
+    """What every task finds, one after the other."""
+    for task in tasks_of(space):
+        yield run_task(space, wanted, task)
