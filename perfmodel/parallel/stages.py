@@ -88,7 +88,7 @@ def stage_table(plan: Plan, graph_layers: int, leading_layers: int = 0) -> Stage
     schedule = SCHEDULES[plan.schedule]
     if plan.layers_per_stage is not None:
         held = _stage_sums(plan.layers_per_stage, plan, folded=schedule.folded)
-        table = _given_stages(held, len(plan), folded=schedule.folded)
+        table = _given_stages(held, plan.pp.shape, folded=schedule.folded)
     else:
         extra = 1.0 if plan.embedding_and_head_as_layers else 0.0
         table = _even_stages(plan.pp, float(graph_layers), extra, folded=schedule.folded)
@@ -118,7 +118,7 @@ def _given_leading(plan: Plan, leading: float, stages: int) -> tuple[Column, ...
         taken = min(float(layers), left)
         held[chunk % stages] += taken
         left -= taken
-    return tuple(np.full(len(plan), value) for value in held)
+    return tuple(np.full(plan.pp.shape, value) for value in held)
 
 
 def _with_opposite(table: StageTable, copies: float) -> StageTable:
@@ -156,7 +156,8 @@ def _even_stages(stages: Counts, layers: float, extra: float, *, folded: bool) -
 
 def _stage_sums(given: tuple[int, ...], plan: Plan, *, folded: bool) -> tuple[int, ...]:
     """Layers per stage from a layout per stage or per chunk (the plans of one layout share ``pp``)."""
-    stages, chunks = int(plan.pp[0]), int(plan.pp[0] * plan.virtual_stages[0])
+    stages = int(plan.pp.flat[0])
+    chunks = stages * int(plan.virtual_stages.flat[0])
     if len(given) != chunks or chunks == stages:
         return given
     if folded:
@@ -164,9 +165,9 @@ def _stage_sums(given: tuple[int, ...], plan: Plan, *, folded: bool) -> tuple[in
     return tuple(sum(given[stage::stages]) for stage in range(stages))
 
 
-def _given_stages(layers_per_stage: tuple[int, ...], length: int, *, folded: bool) -> StageTable:
+def _given_stages(layers_per_stage: tuple[int, ...], shape: tuple[int, ...], *, folded: bool) -> StageTable:
     def columns(values: list[float]) -> tuple[Column, ...]:
-        return tuple(np.full(length, value) for value in values)
+        return tuple(np.full(shape, value) for value in values)
 
     stages = range(len(layers_per_stage))
     return StageTable(
