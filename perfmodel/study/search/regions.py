@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from perfmodel.engine.blocks import HardwarePoints
 from perfmodel.engine.build import Question, build_question
 from perfmodel.errors import SpecError, UsageError
-from perfmodel.machine.columns import swept_paths
+from perfmodel.machine.columns import stated_numbers, swept_paths
 from perfmodel.parallel.space import PlanSpace
 from perfmodel.specs.axes import Axis
 from perfmodel.specs.plain import is_mapping
@@ -167,7 +167,7 @@ def _sweep(question: Question, axes: Sequence[Axis]) -> Sweep:
     """All combinations of the numbers of the machine, in SI."""
     machine = question.problem.machine
     units = {one.path: one.unit for one in machine.provenance.values()}
-    units |= {factor.path: units.get(factor.path, "") for group in machine.derived.values() for factor in group}
+    units |= {path: one.unit for path, one in stated_numbers(machine).items()}
     values = [
         [_number(axis, value, units.get(machine_path(axis.path), "")) for value in axis.values or ()] for axis in axes
     ]
