@@ -53,12 +53,16 @@ def run(
     trace: options.Trace = None,
     specs: options.SpecFolders = [],
     fail_above: options.FailAbove = [],
+    sensitivity: options.Sensitivity = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Answer the question of a scenario."""
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    deliver(_answer(scenario, overrides, specs), delivery, texts={})
+    answer = _answer(scenario, overrides, specs)
+    if sensitivity:
+        answer = _with_sensitivities(answer, scenario, overrides, specs)
+    deliver(answer, delivery, texts={})
 
 
 def explain(
@@ -142,6 +146,14 @@ def _answer(scenario: str, overrides: list[str], specs: list[Path]) -> Result:
     from perfmodel.specs.resolve import load_scenario
 
     return evaluate(load_scenario(scenario, Catalogue(specs), overrides))
+
+
+def _with_sensitivities(answer: Result, scenario: str, overrides: list[str], specs: list[Path]) -> Result:
+    from perfmodel.specs.catalogue import Catalogue
+    from perfmodel.specs.resolve import load_scenario
+    from perfmodel.study.sensitivity import with_sensitivities
+
+    return with_sensitivities(answer, load_scenario(scenario, Catalogue(specs), overrides))
 
 
 def _plan_overrides(plan: str | None) -> list[str]:

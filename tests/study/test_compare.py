@@ -14,7 +14,8 @@ from perfmodel.study.compare import compare
 QUESTION: dict[str, Any] = {
     "kind": "scenario", "name": "small", "model": "llama-3.1-8b",
     "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
-    "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128}, "strategy": {"zero": 3, "recompute": {"policy": "full", "fraction": 0.4}},
+    "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128},
+    "strategy": {"zero": 3, "recompute": {"policy": "full", "fraction": 0.4}},
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_a_tenth_slower_is_nearly_sure_on_one_machine_and_less_on_two(small: Loa
     same, apart = _probability(best, slower), _probability(best, _elsewhere(slower))
     assert same > 0.9
     assert 0.5 < apart < same
-    assert _probability(slower, best) == pytest.approx(1.0 - same, abs=1e-12)
+    assert _probability(slower, best) == pytest.approx(1.0 - same, abs=1e-6)
 
 
 def test_a_result_without_its_question_is_compared_by_its_interval(small: LoadedScenario, slower: Result) -> None:
