@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perfmodel.engine.build import Question
 from perfmodel.machine.columns import swept_paths, with_columns
 from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.search.answer import SearchResult, explore, settings_of
@@ -56,8 +57,7 @@ def search_at_ends(found: SearchResult, path: str, ends: tuple[float, float], pr
 
 
 def _best_at(found: SearchResult, path: str, value: float, progress: Progress) -> BestAt:
-    regions = tuple(_moved(region, path, value) for region in found.space.regions)
-    space = replace(found.space, regions=regions)
+    space = replace(found.space, regions=_moved(found.space.regions, path, value), books={})
     best = explore(space, replace(found.wanted, top=1), progress).best
     if not len(best):
         return BestAt(None, {})
@@ -67,10 +67,17 @@ def _best_at(found: SearchResult, path: str, value: float, progress: Progress) -
     return BestAt(objective.sign * float(best.values[0, 0]), different)
 
 
-def _moved(region: Region, path: str, value: float) -> Region:
-    """The region with a number of its machine replaced; machines without that number stay as they are."""
-    machine = region.question.problem.machine
+def _moved(regions: Sequence[Region], path: str, value: float) -> tuple[Region, ...]:
+    """Regions with a number of their machine replaced; machines without that number stay as they are."""
+    questions: dict[int, Question] = {}
+    for region in regions:
+        # Regions that share a question go on sharing it: what they have in common is costed once.
+        questions.setdefault(id(region.question), _with_number(region.question, path, value))
+    return tuple(replace(region, question=questions[id(region.question)]) for region in regions)
+
+
+def _with_number(question: Question, path: str, value: float) -> Question:
+    machine = question.problem.machine
     if path not in swept_paths(machine):
-        return region
-    problem = replace(region.question.problem, machine=with_columns(machine, {path: value}))
-    return replace(region, question=replace(region.question, problem=problem))
+        return question
+    return replace(question, problem=replace(question.problem, machine=with_columns(machine, {path: value})))
