@@ -14,6 +14,7 @@ from perfmodel.cli.options import OutputFormat, TextFormat
 from perfmodel.cli.output import check_targets, note, staged_files, table_width, use_colour, write_answer, write_text
 from perfmodel.cli.tables import render_columns
 from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
+from perfmodel.cli.why_not_command import explain_search, search_of
 from perfmodel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ def explain(
     """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
     check_targets(output, inputs=[scenario])
     changed = _plan_overrides(plan)
+    searched = search_of(scenario, overrides, specs)
+    if searched is not None:
+        text, feasible = explain_search(searched, changed, operator, output_format, output, quiet=quiet)
+        write_answer(text, output)
+        if not feasible:
+            raise typer.Exit(EXIT_INFEASIBLE)
+        return
     result = _answer(scenario, [*overrides, *changed], specs)
     if operator is not None or (result.feasible and not changed):
         text = _render_derivation(result.explain(operator), output_format, output)

@@ -72,7 +72,8 @@ def _moved(regions: Sequence[Region], path: str, value: float) -> tuple[Region, 
     questions: dict[int, Question] = {}
     for region in regions:
         # Regions that share a question go on sharing it: what they have in common is costed once.
-        questions.setdefault(id(region.question), _with_number(region.question, path, value))
+        if id(region.question) not in questions:
+            questions[id(region.question)] = _with_number(region.question, path, value)
     return tuple(replace(region, question=questions[id(region.question)]) for region in regions)
 
 
