@@ -129,10 +129,9 @@ def _cause(answer: WhyNot) -> Iterator[str]:
     total = sum(one.difference for one in answer.terms)
     of_total = f" of {_signed(term.key, total)}" if total > 0.0 else ""
     words = cause(term.key, answer.plan.plan, answer.best.plan)
-    yield (
-        f"Most of the difference is {label_of_key(term.key)} ({_signed(term.key, term.difference)}{of_total})"
-        + (f": {words}." if words else ".")
-    )  # fmt: skip
+    amount = f"{_signed(term.key, term.difference)}{of_total}"
+    because = f": {words}" if words else ""
+    yield f"The largest part of the difference is {label_of_key(term.key)} ({amount}){because}."
 
 
 def _signed(key: str, value: float) -> str:

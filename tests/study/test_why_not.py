@@ -117,7 +117,7 @@ def test_rules_are_told_with_their_numbers_and_the_nearest_sizes(
     answer = why_not(small, named)
     assert answer.verdict == "rules"
     assert not answer.feasible
-    assert 0 < len(answer.reasons)
+    assert len(answer.reasons) > 0
     assert set(answer.reasons) <= set(_run(answer, small).reasons)
     assert answer.nearest[path]
     for size in answer.nearest[path]:
