@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from perfmodel.cli.options import TextFormat
 from perfmodel.cli.output import table_width, use_colour
 from perfmodel.cli.progress import progress_line
-from perfmodel.specs.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from perfmodel.specs.resolve import ResolvedScenario
@@ -39,6 +38,7 @@ def explain_search(
     with an operator or a result key, its derivation.
     """
     from perfmodel import report
+    from perfmodel.specs.overrides import parse_overrides
     from perfmodel.study.search.why_not import why_not
 
     named = parse_overrides(fields)
