@@ -22,6 +22,8 @@ from perfmodel.report.why_not_words import cause, path_name, setting_text, setti
 from perfmodel.study.search.remedies import Remedy
 from perfmodel.study.search.why_not import BEST, CONSTRAINT, LOSES, MEMORY, RULES, Term, WhyNot
 
+#: Share of the difference that the other parts may have for one to be all of it.
+_ALONE = 0.005
 #: Neighbours that fit and are shown.
 _REMEDIES = 8
 
@@ -127,9 +129,10 @@ def _cause(answer: WhyNot) -> Iterator[str]:
     if term is None or answer.best is None or answer.verdict not in (LOSES, CONSTRAINT):
         return
     total = sum(one.difference for one in answer.terms)
-    of_total = f" of {_signed(term.key, total)}" if total > 0.0 else ""
+    other = abs(total - term.difference) > abs(total) * _ALONE
+    whole = f"; {_signed(term.key, total)} with all other parts" if other else ""
     words = cause(term.key, answer.plan.plan, answer.best.plan)
-    amount = f"{_signed(term.key, term.difference)}{of_total}"
+    amount = f"{_signed(term.key, term.difference)}{whole}"
     because = f": {words}" if words else ""
     yield f"The largest part of the difference is {label_of_key(term.key)} ({amount}){because}."
 

@@ -166,6 +166,13 @@ def test_the_plan_of_a_search_is_held_or_searched_again(found: SearchResult) -> 
         assert best.settings == told
 
 
+def test_a_price_is_varied_in_the_unit_in_which_it_is_stated() -> None:
+    prices = ["2 USD", "6 USD"]
+    found = search(load({**SEARCHED, "pricing": {"kind": "cloud", "device_hour": prices}}).resolved)
+    costs = {one.settings["pricing.device_hour"]: one.numbers[MONEY] for one in found.bests}
+    assert costs["6 USD"] == pytest.approx(3.0 * costs["2 USD"], rel=1e-12)
+
+
 @pytest.mark.parametrize("change", [0.0, 1.0, -0.1])
 def test_a_change_is_a_share(whole: LoadedScenario, change: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
