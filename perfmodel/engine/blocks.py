@@ -27,9 +27,9 @@ from perfmodel.parallel.rules import violated
 from perfmodel.parallel.space import PlanSpace, Switch
 from perfmodel.units import Numeric
 
-#: Candidates whose memory is costed at a time, and that are composed at a time: the largest arrays of a composition
-#: stay in the cache of a processor.
-BLOCK_CANDIDATES = 2_097_152
+#: Candidates that differ in memory and are looked at together, and candidates that are composed at a time: the largest
+#: arrays of a composition stay in the cache of a processor.
+BLOCK_CANDIDATES = 262_144
 PART_CANDIDATES = 131_072
 
 
@@ -37,7 +37,8 @@ PART_CANDIDATES = 131_072
 class Block:
     """Some rows of a plan space with all of their switches, on every hardware point.
 
-    Arrays over the block broadcast to ``shape = (points, *switch_shape, rows)``.
+    Arrays over the block broadcast to ``shape = (points, *switch_shape, rows)``; masks have length 1 along dimensions
+    on which they do not depend.
     """
 
     space: PlanSpace
@@ -76,12 +77,20 @@ class Block:
         """Candidates that keep every integer rule and are not another candidate written differently."""
         requested = self.columns["devices"]
         kept = ~violated(plan_rules(self.base, self.plan, requested)) & ~redundant(self.plan)
-        return np.broadcast_to(kept, self.shape)
+        return kept.reshape((1,) * (len(self.shape) - kept.ndim) + kept.shape)
 
     @functools.cached_property
     def fits(self) -> Mask:
         """Possible candidates whose memory fits."""
         return self.possible & memory_fits(self.problem, self.evaluation)
+
+    def count(self, mask: Mask) -> int:
+        """Candidates for which a mask holds; where it does not vary along a dimension it holds for all of it."""
+        return int(np.count_nonzero(mask)) * (self.size // mask.size)
+
+    def everywhere(self, mask: Mask) -> Mask:
+        """A mask over the whole block."""
+        return np.broadcast_to(mask, self.shape)
 
     def numbers(self, keys: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Result keys over the block."""
@@ -126,7 +135,7 @@ class Block:
         for run in _runs(group):
             chosen = [slice(None)] * len(self.space.switches)
             chosen[axis] = run
-            fits = self.fits[(slice(None), *chosen)]
+            fits = self.everywhere(self.fits)[(slice(None), *chosen)]
             kept = np.flatnonzero(fits.any(axis=tuple(range(fits.ndim - 1))))
             if len(kept):
                 yield self._of_switches(tuple(chosen)).only(kept)
@@ -195,13 +204,22 @@ def blocks_of_rows(
     found = book.find(keyed, experts=problem.has_experts)
     take = found.reshape(len(points), *_key_shape(space), len(rows))
     numbered = np.arange(space.switch_count, dtype=np.int64).reshape(space.switch_shape)
-    length = max(BLOCK_CANDIDATES // (space.switch_count * len(points)), 1)
+    length = max(BLOCK_CANDIDATES // _count_of(space, _OF_MEMORY), 1)
     for start in range(0, len(rows), length):
         part = slice(start, start + length)
         chosen = {name: column[part] for name, column in columns.items()}
         yield Block(
             space, rows[part], chosen, points, problem, book.costs, take[..., part], numbered, space.switch_count
         )
+
+
+#: Switches on which memory depends.
+_OF_MEMORY = ("recompute", "zero", "sequence_parallel")
+
+
+def _count_of(space: PlanSpace, names: Sequence[str]) -> int:
+    """Combinations of some switches."""
+    return math.prod(len(one) for one in space.switches if any(name in one.columns for name in names))
 
 
 #: The switch that operators see.

@@ -76,7 +76,7 @@ def test_every_candidate_of_a_block_has_the_numbers_of_its_plan(data: Mapping[st
             together = block.numbers(list(alone))
             for key, values in alone.items():
                 np.testing.assert_allclose(together[key].ravel()[flat], values, rtol=1e-12, err_msg=key)
-            assert np.array_equal(block.fits.ravel()[flat], feasible)
+            assert np.array_equal(block.everywhere(block.fits).ravel()[flat], feasible)
 
 
 def test_parts_hold_every_candidate_that_fits_once() -> None:
@@ -84,8 +84,8 @@ def test_parts_hold_every_candidate_that_fits_once() -> None:
     problem, space = region.question.problem, region.space
     rows = possible_rows(problem, space, 0, space.row_count)
     for block in blocks_of_rows(problem, space, rows, region.sweep.points):
-        whole = block.candidates(np.flatnonzero(block.fits.ravel()))[1]
-        parts = [part.candidates(np.flatnonzero(part.fits.ravel()))[1] for part in block.parts()]
+        whole = block.candidates(np.flatnonzero(block.everywhere(block.fits).ravel()))[1]
+        parts = [part.candidates(np.flatnonzero(part.everywhere(part.fits).ravel()))[1] for part in block.parts()]
         assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(whole))
 
 

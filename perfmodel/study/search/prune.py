@@ -7,14 +7,15 @@ need not be composed. Whether they fit is still known of all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.engine.blocks import Block
+from perfmodel.engine.blocks import PART_CANDIDATES, Block
 from perfmodel.parallel.plan import OVERLAPS
+from perfmodel.parallel.rule import Mask
 from perfmodel.study.search.wanted import Wanted
 
 #: Result keys that are no better with more recomputation or less overlap, when less of them is better ...
@@ -69,33 +70,64 @@ def promising_parts(block: Block, wanted: Wanted, known: Known, devices: NDArray
     devices
         Index of the number of devices of every row.
     """
-    kept = np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
-    if not len(kept):
-        return
-    block, devices = block.only(kept), devices[kept]
-    corner = block.corner(_optimistic(block))
+    rows = np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
+    for optimistic in _corners(block):
+        if len(rows):
+            block, devices = block.only(rows), devices[rows]
+            rows = _alive(block, wanted, known, devices, optimistic)
+    if len(rows):
+        yield from block.only(rows).parts()
+
+
+def _alive(
+    block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], optimistic: Mapping[int, int]
+) -> NDArray[np.int64]:
+    """Rows whose bound is not worse than what is known, once the bounds that fit are known themselves."""
+    # A bound of candidates none of which fits is of no use.
+    could: Mask = np.any(block.fits, axis=tuple(axis + 1 for axis in optimistic), keepdims=True)
+    bounds = np.concatenate(
+        [_noted(part, wanted, known, devices[rows], could[..., rows]) for rows, part in _cut(block.corner(optimistic))],
+        axis=-1,
+    )
+    return np.flatnonzero(np.any(bounds <= known.limit(devices), axis=0))
+
+
+def _cut(block: Block) -> Iterator[tuple[slice, Block]]:
+    """Rows of a block in parts that are quick to compose."""
+    length = max(PART_CANDIDATES * len(block.rows) // block.size, 1)
+    for start in range(0, len(block.rows), length):
+        rows = slice(start, start + length)
+        yield rows, block.only(rows)
+
+
+def _noted(corner: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], could: Mask) -> NDArray[np.float64]:
+    """Smallest value of every point and row over the switches that are left, after noting what is allowed of them.
+
+    ``could``: where something that is bounded fits.
+    """
     bound = wanted.values(corner)[:, 0].reshape(corner.shape)
-    fits = corner.fits & wanted.allowed(corner)
+    fits = corner.everywhere(corner.fits & wanted.allowed(corner))
     point, *_, row = np.nonzero(fits)
     known.note(bound[fits], point, devices[row])
-    limit = known.limit(devices)
-    # Between the points and the rows lie the switches.
-    middle = (slice(None), *[None] * (bound.ndim - 2), slice(None))
-    alive = np.any(bound <= limit[middle], axis=tuple(range(bound.ndim - 1)))
-    yield from block.only(np.flatnonzero(alive)).parts()
+    bound = np.where(could, bound, np.inf)
+    return bound.reshape(bound.shape[0], -1, bound.shape[-1]).min(axis=1)
 
 
-def _optimistic(block: Block) -> dict[int, int]:
-    """Switch axes and the value of each that bounds the others."""
-    found: dict[int, int] = {}
+def _corners(block: Block) -> Iterator[dict[int, int]]:
+    """Switch axes and the value of each that bounds the others: of recomputation and overlaps, then of overlaps."""
+    overlaps: dict[int, int] = {}
+    recompute: dict[int, int] = {}
     policies = block.space.structure["recompute_policies"]
     for axis, switch in enumerate(block.space.switches):
-        for name in OVERLAPS:
-            if name in switch.columns and np.any(switch.columns[name] > 0):
-                found[axis] = int(np.argmax(switch.columns[name]))
-        if "recompute" in switch.columns:
-            nothing = [policies[index] == "none" for index in switch.columns["recompute"]]
-            nothing = np.array(nothing) | (switch.columns["recompute_fraction"] == 0.0)
+        columns = switch.columns
+        if len(switch) > 1 and any(name in columns for name in OVERLAPS):
+            overlaps[axis] = int(np.argmax(next(columns[name] for name in OVERLAPS if name in columns)))
+        if len(switch) > 1 and "recompute" in columns:
+            named = np.array([policies[index] == "none" for index in columns["recompute"]])
+            nothing = named | (columns["recompute_fraction"] == 0.0)
             if nothing.any():
-                found[axis] = int(np.argmax(nothing))
-    return found
+                recompute[axis] = int(np.argmax(nothing))
+    if recompute:
+        yield recompute | overlaps
+    if overlaps:
+        yield overlaps

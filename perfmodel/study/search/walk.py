@@ -135,12 +135,12 @@ def _nothing_known(region: Region, wanted: Wanted) -> Known:
 
 def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block, known: Known | None) -> Found:
     """Memory of a block, and the objectives of what fits of it (of what may be an answer, where something is known)."""
-    counted = _nothing(wanted, 0, int(np.count_nonzero(block.possible)), int(np.count_nonzero(block.fits)))
+    counted = _nothing(wanted, 0, block.count(block.possible), block.count(block.fits))
     found = [replace(counted, least_memory=_least_memory(region, block))]
     rows_per_devices = region.space.row_count // len(region.space.rows["devices"])
     parts = block.parts() if known is None else promising_parts(block, wanted, known, block.rows // rows_per_devices)
     for part in parts:
-        rows = np.flatnonzero((part.fits & wanted.allowed(part)).ravel())
+        rows = np.flatnonzero(part.everywhere(part.fits & wanted.allowed(part)).ravel())
         if not len(rows):
             continue
         values = wanted.values(part)[rows]
@@ -151,15 +151,16 @@ def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block, 
     if known is None:
         return together
     # All limits are on columns of plans: what is allowed is known without composing it.
-    return replace(together, allowed=int(np.count_nonzero(block.fits & wanted.allowed(block))))
+    return replace(together, allowed=block.count(block.fits & wanted.allowed(block)))
 
 
 def _least_memory(region: Region, block: Block) -> Table:
-    peak = np.where(block.possible, np.broadcast_to(block.evaluation.peak_bytes, block.shape), np.inf).ravel()
-    least = int(np.argmin(peak))
+    peak = np.where(block.possible, block.evaluation.peak_bytes, np.inf)
+    least = np.unravel_index(int(np.argmin(peak)), peak.shape)
     if not np.isfinite(peak[least]):
         return Table.empty(1)
-    point, candidate = block.candidates(np.array([least]))
+    # Along dimensions on which memory does not depend the first one counts.
+    point, candidate = block.candidates(np.array([np.ravel_multi_index(least, block.shape)]))
     return Table(np.array([[region.number, point[0], candidate[0]]]), np.array([[peak[least]]]))
 
 

@@ -105,17 +105,13 @@ class Wanted:
         return np.stack([one.sign * numbers[one.key].ravel() for one in self.objectives], axis=1)
 
     def allowed(self, block: Block) -> Mask:
-        """Candidates of a block within the limits."""
-        mask = np.ones(block.shape, dtype=bool)
+        """Candidates of a block within the limits; of length 1 along dimensions on which they do not depend."""
+        mask = np.ones((1,) * len(block.shape), dtype=bool)
         for bound in self.bounds:
             column = bound.column
-            values = _plan_column(block.plan, column) if column else block.numbers([bound.key])[bound.key]
-            mask &= bound.holds(values)
+            values = getattr(block.plan, column) if column else block.numbers([bound.key])[bound.key]
+            mask = mask & bound.holds(values)
         return mask
-
-
-def _plan_column(plan: Plan, name: str) -> NDArray[Any]:
-    return getattr(plan, name)
 
 
 def wanted(resolved: ResolvedScenario, question: Question) -> Wanted:
