@@ -173,7 +173,7 @@ def sweep_figure(search: SearchResult) -> go.Figure | None:
     )  # fmt: skip
     kind: dict[str, Any] = wide_axis(places) if numbers else {"type": "category"}
     figure.update_xaxes(title=safe(x_title), **kind)
-    figure.update_yaxes(title=title, rangemode="tozero" if is_share(key) else "normal")
+    figure.update_yaxes(title=title, rangemode="tozero" if is_share(key) or not numbers else "normal")
     return style(figure, _sweep_title(search, entries), height=400)
 
 

@@ -138,7 +138,8 @@ def pareto_table(search: SearchResult, width: int = 100) -> Table | None:
     words = " and ".join(short_label(key) for key in search.wanted.keys)
     columns = choice_columns(search, search.pareto)
     rows = folded(search.pareto, columns, number_keys(search))
-    return _table(search, rows, columns, f"Pareto front of {words}: {len(search.pareto)} strategies", width)
+    several = f"Pareto front of {words}: {len(search.pareto)} strategies"
+    return _table(search, rows, columns, several if len(rows) > 1 else f"One strategy is best in {words}", width)
 
 
 def sweep_table(search: SearchResult, width: int = 100) -> Table | None:
