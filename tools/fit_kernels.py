@@ -1,12 +1,18 @@
-"""Write the kernel numbers of the serving stacks: ``python tools/fit_kernels.py FOLDER``.
+"""Write the kernel numbers of accelerators and serving stacks: ``python tools/fit_kernels.py FOLDER [STACK ...]``.
 
-Runs the calibration of the product on every table of a folder of kernel measurements and replaces the ``efficiency:``
-section of the stacks in ``perfmodel/catalog/software``. It prints one line per entry.
+Runs the calibration of the product on every table of a folder of kernel measurements. First the bf16 products of each
+accelerator, over all stacks: its ``efficiency.matmul.bf16`` and the bandwidth of its cache in ``hardware_specs``. Then
+the stacks on top of it: their ``efficiency:`` section in ``perfmodel/catalog/software``. It prints one line per entry.
+A second run writes the same files.
+
+``python tools/fit_kernels.py FOLDER --errors`` writes nothing and prints how far bf16 products are off that neither the
+accelerator nor their stack was fitted to: the mean over ten choices of what is left out, and the best and the worst.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +23,12 @@ import numpy as np
 from perfmodel.errors import UsageError
 from perfmodel.files import write_whole
 from perfmodel.specs.catalogue import Catalogue
-from perfmodel.study.calibration.kernels import Fit, calibrate
+from perfmodel.study.calibration.kernel_fit import Fit
+from perfmodel.study.calibration.kernels import calibrate, calibrate_accelerator, unseen_errors
 from perfmodel.study.kernel_tables import names
 
-SOFTWARE = Path(__file__).resolve().parents[1] / "perfmodel" / "catalog" / "software"
+ROOT = Path(__file__).resolve().parents[1]
+SOFTWARE, ACCELERATORS = ROOT / "perfmodel" / "catalog" / "software", ROOT / "hardware_specs" / "accelerators"
 PROVENANCE = {"source": "perfmodel-kernel-fit", "basis": "measured"}
 TABLES = (
     "gemm", "context_attention", "generation_attention", "context_mla", "generation_mla", "moe",
@@ -30,9 +38,17 @@ SUFFIXES = ("a100", "h100", "h200", "b200", "l40s")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fit every stack on every accelerator, or the stacks that are named after the folder."""
+    """Fit the accelerators, and on them every stack, or the stacks that are named after the folder."""
     folder = Path(arguments[0])
     tables = {suffix: _rows(folder, suffix) for suffix in SUFFIXES}
+    if "--errors" in arguments:
+        _print_unseen(tables)
+        return 0
+    for suffix, rows in tables.items():
+        accelerator = names()["devices"][suffix]
+        fit = calibrate_accelerator(rows, accelerator, Catalogue(()))
+        print(f"{'all stacks':<20} {accelerator:<16} {_summary(fit)}", flush=True)
+        _replace_products(ACCELERATORS / f"{accelerator}.yaml", fit)
     for stack in arguments[1:] or _stacks():
         efficiency: dict[str, Any] = {}
         for suffix, rows in tables.items():
@@ -47,6 +63,17 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"{stack:<20} {accelerator:<16} {_summary(fit)}", flush=True)
         _replace(SOFTWARE / f"{stack}.yaml", efficiency)
     return 0
+
+
+def _print_unseen(tables: Mapping[str, list[Mapping[str, str]]]) -> None:
+    for suffix, rows in tables.items():
+        accelerator = names()["devices"][suffix]
+        turns = list(zip(*unseen_errors(rows, accelerator, Catalogue(())).values(), strict=True))
+        errors = [100.0 * np.abs(np.expm1(np.concatenate(turn))) for turn in turns]
+        means = [one.mean() for one in errors]
+        shown = ", ".join(f"{mean:.1f}" for mean in means)
+        median = np.median(np.concatenate(errors))
+        print(f"{accelerator:<16} mean {np.mean(means):5.1f} %, median {median:5.1f} % ({shown})")
 
 
 def _stacks() -> list[str]:
@@ -66,6 +93,19 @@ def _rows(folder: Path, suffix: str) -> list[Mapping[str, str]]:
             with path.open(newline="", encoding="utf-8") as file:
                 rows.extend(csv.DictReader(file))
     return rows
+
+
+def _replace_products(path: Path, fit: Fit) -> None:
+    """The entry of the 16-bit products of an accelerator, and the bandwidth of its cache, which stands elsewhere."""
+    entry = fit.entry()
+    cache = entry.pop("cache_bandwidth")
+    text = path.read_text(encoding="utf-8")
+    lines = "\n".join(line.removeprefix("  ") for line in _entry(fit.key, entry))
+    text, entries = re.subn(rf"(?<=\n  matmul:\n)    {fit.key}: .*(\n {{6,}}.*)*", lines, text)
+    text, caches = re.subn(r"(cache: {.*bandwidth: {value: )[^,]*", rf"\g<1>{cache}", text)
+    if (entries, caches) != (1, 1):
+        raise UsageError(f"{path}: no entry of {fit.key} products, or no bandwidth of the cache, to replace")
+    write_whole(path, text)
 
 
 def _replace(path: Path, efficiency: Mapping[str, Any]) -> None:

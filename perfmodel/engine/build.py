@@ -106,6 +106,7 @@ def build_question(resolved: ResolvedScenario) -> Question:
         context=ContextParallel(context.kind, bool(context.balanced)),
         policies=match_policies(graph, resolved.software.recompute_policies),
         rebuilt=match_policies(graph, {"rebuilt": resolved.software.rebuilt_outputs})["rebuilt"],
+        discarding=match_policies(graph, {"discarding": resolved.software.discarded_outputs})["discarding"],
         order=tuple(scenario.strategy.order),
         call=call_stacked,
         label=keep,

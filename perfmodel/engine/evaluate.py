@@ -17,11 +17,12 @@ from perfmodel.engine.feasibility import reasons
 from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.measured import measured_answer
 from perfmodel.engine.result import OPTIONAL_KEYS, Deferred, DeferredRows, Result
-from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows, waterfall
+from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows
 from perfmodel.engine.sections import KeyCosts
 from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals
 from perfmodel.engine.warn import warnings_of
+from perfmodel.engine.waterfall import waterfall
 from perfmodel.errors import SpecError
 from perfmodel.specs.resolve import ResolvedScenario
 
@@ -159,18 +160,11 @@ def _roofs(question: Question) -> dict[str, Any]:
 
 def _schedule(evaluation: Evaluation) -> dict[str, Any]:
     """Times of one micro-batch by stage, for the timeline (each stage takes the times of its class)."""
-    stages = round(number(evaluation.numbers.pp))
-    present = [
-        (round(number(one.position)), time)
-        for one, time in zip(evaluation.classes, evaluation.stage_times, strict=True)
-        if number(one.multiplicity) > 0.0
-    ]
-    by_position = dict(present)
-    middle = present[min(1, len(present) - 1)][1]
-    times = [by_position.get(stage, middle) for stage in range(stages)]
+    classes = zip(evaluation.classes, evaluation.stage_times, strict=True)
+    times = [time for one, time in classes for _ in range(round(number(one.multiplicity)))]
     return {
         "name": evaluation.numbers.schedule.name,
-        "pp": stages,
+        "pp": len(times),
         "virtual_stages": round(number(evaluation.numbers.virtual_stages)),
         "num_microbatches": round(number(evaluation.numbers.num_microbatches)),
         "forward_s": [number(time.forward_pass) for time in times],

@@ -28,13 +28,13 @@ from perfmodel.engine.rows import (
     operator_rows,
     operator_time,
     stage_rows,
-    waterfall,
 )
 from perfmodel.engine.sections import KeyCosts, cost_keys
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StateGroups
 from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals
 from perfmodel.engine.warn import warnings_of
+from perfmodel.engine.waterfall import waterfall
 from perfmodel.errors import UsageError, nearest
 from perfmodel.parallel.stages import stage_table
 from perfmodel.provenance import Traced, as_traced

@@ -178,6 +178,7 @@ class Problem:
     collectives: tuple[CollectiveUse, ...]
     policies: Mapping[str, frozenset[str]]
     rebuilt: frozenset[str]
+    discarding: frozenset[str]
     order: tuple[str, ...]
     call: Caller
     label: Labeller

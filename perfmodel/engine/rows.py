@@ -14,16 +14,15 @@ from perfmodel.engine.draft import FORWARD
 from perfmodel.engine.exposure import exposed_shares
 from perfmodel.engine.headline import MEMORY_PARTS
 from perfmodel.engine.kernels import Kernel, operator_path
-from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.networks import SEND, Group, collective_time, outer_domains, spanned_tiers
 from perfmodel.engine.parameters import Held, amounts
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.result import CauseRow, CommunicationRow, OperatorRow, StageRow
+from perfmodel.engine.result import CommunicationRow, OperatorRow, StageRow
 from perfmodel.engine.sections import KeyCosts, stopped_early
 from perfmodel.engine.stages import StageClass
 from perfmodel.engine.step import stage_passes
 from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
-from perfmodel.equations import energy, pipeline, roofline
+from perfmodel.equations import energy, pipeline
 from perfmodel.parallel.collective_rules import GATHERED, TENSOR_GROUPS
 from perfmodel.parallel.grid_rules import PANELS
 from perfmodel.parallel.plan import Plan
@@ -174,7 +173,7 @@ def _model_parallel_rows(
     groups, shares = costs.groups, exposed_shares(problem, evaluation.numbers)
     recomputed = problem.policies[plan.recompute_policies[int(plan.recompute[0])]]
     fraction, m = float(plan.recompute_fraction[0]), float(plan.num_microbatches[0])
-    occurrences = _occurrences(problem, evaluation)
+    occurrences = occurrences_of(problem, evaluation)
     exposed = dict.fromkeys(TENSOR_GROUPS, amount(shares.tensor))
     exposed |= {"cp": _exposed_share_of_context(problem, evaluation)}
     panels = _exposed_share_of_panels(evaluation)
@@ -226,7 +225,7 @@ def _critical_class(evaluation: Evaluation) -> StageClass:
     return evaluation.classes[int(np.argmax(totals))]
 
 
-def _occurrences(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
+def occurrences_of(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """How often the critical stage runs each block."""
     stage = _critical_class(evaluation)
     graph, leading = problem.graph, amount(stage.leading)
@@ -359,45 +358,3 @@ def stage_rows(evaluation: Evaluation) -> tuple[StageRow, ...]:
             )
         )
     return tuple(rows)
-
-
-def waterfall(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> tuple[CauseRow, ...]:
-    """From the pure roofline of the model's FLOP to the step: each bar is a cause that one could remove."""
-    step, numbers = evaluation.step, evaluation.numbers
-    tokens = amount(numbers.dp * numbers.micro_batch * numbers.num_microbatches) * amount(
-        problem.workload.sequence_length
-    )
-    peak = problem.machine.matmul[problem.formats.compute["matmul"]].peak
-    work = amount(model_flop_per_token(problem).causal) * tokens / amount(numbers.devices)
-    ideal = amount(roofline.plateau_time(work, amount(peak), 1.0))
-    busy = amount(step.of_all_microbatches("forward")) + amount(step.of_all_microbatches("backward"))
-    matrix = _share_of_matrix(problem, costs, evaluation) * busy
-    bars = [
-        ("model FLOP at peak", ideal, "compute"),
-        ("matmul and attention below peak", matrix - ideal, "efficiency"),
-        ("memory-bound operators", busy - matrix, "efficiency"),
-        ("recomputation", amount(step.of_all_microbatches("recompute")), "recompute"),
-        ("tensor communication", amount(step.of_all_microbatches("tensor")), "communication"),
-        ("context communication", amount(step.of_all_microbatches("context")), "communication"),
-        *(
-            [("expert communication", amount(step.of_all_microbatches("expert")), "communication")]
-            if problem.has_experts
-            else []
-        ),
-        ("pipeline transfers", amount(step.of_all_microbatches("pipeline")), "communication"),
-        ("data-parallel communication", amount(step.data), "communication"),
-        ("pipeline bubble", amount(step.bubble), "bubble"),
-        ("optimizer", amount(step.optimizer), "optimizer"),
-        ("transfers to and from the host", amount(step.offload), "communication"),
-        ("overhead", amount(step.overhead), "overhead"),
-    ]
-    return tuple(CauseRow(*bar) for bar in bars)
-
-
-def _share_of_matrix(problem: Problem, costs: KeyCosts, evaluation: Evaluation) -> float:
-    """Share of matmuls and attention in the kernel time of the critical stage."""
-    occurrences = _occurrences(problem, evaluation)
-    times = [
-        (kernel.data_type != "vector", amount(kernel.time) * occurrences[kernel.block]) for kernel in costs.kernels
-    ]
-    return sum(time for matrix, time in times if matrix) / sum(time for _, time in times)

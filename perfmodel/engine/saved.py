@@ -44,7 +44,7 @@ def saved_bytes(
             weight * elements * kept_bytes(problem.formats, tensor, form)
             for block, weight in blocks
             for gathered in (gathered_tensors(block) if keeps_gathered else frozenset[str](),)
-            for tensor, form in saved_tensors(block, recomputed, problem.rebuilt)
+            for tensor, form in saved_tensors(block, recomputed, problem.rebuilt | (problem.discarding & recomputed))
             for elements in (
                 sizes.gathered_elements(tensor) if tensor.name in gathered else sizes.tensor_elements(tensor),
             )
@@ -60,8 +60,8 @@ def saved_tensors(block: Block, recomputed: frozenset[str], rebuilt: frozenset[s
     recomputed
         Operators that a recompute policy runs again.
     rebuilt
-        Operators whose output a fused backward kernel rebuilds from its own inputs, at no extra cost: it is
-        not kept for its consumers.
+        Operators whose output is not kept for its consumers: a fused backward kernel rebuilds it from its own inputs,
+        or it is discarded and recomputed before they need it.
 
     Every operator that is not recomputed keeps what it declares. A recomputed region keeps its boundary
     instead: the tensors that it reads and that are made outside of it (Chen et al. 2016, arXiv
@@ -93,10 +93,12 @@ def _saved_tensors(key: _Key, recomputed: frozenset[str], rebuilt: frozenset[str
     for operator in block.operators:
         again = operator.name in recomputed
         names = [name for name in operator.inputs if name not in made_inside] if again else operator.saves
-        form = Form.STORED if again else _form_for(operator)
+        # An operator that runs again alone keeps its input as its backward pass does; a region keeps what it is given.
+        form = Form.STORED if again and operator.name not in rebuilt else _form_for(operator)
         for name in names:
             needs.setdefault(name, []).append(form)
     dropped = {operator.output for operator in block.operators if operator.name in rebuilt}
+    dropped |= {tensor.name for tensor in block.tensors.values() if tensor.part_of in dropped}
     kept = ((block.tensors[name], forms) for name, forms in needs.items() if name not in dropped)
     return tuple((tensor, form) for tensor, forms in kept if not tensor.shared for form in _kept_forms(forms))
 

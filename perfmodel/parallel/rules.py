@@ -219,10 +219,9 @@ def _even_layers(plan: Plan, layers: int) -> RuleOutcome:
 
 
 def _given_layers(plan: Plan, question: Question, given: tuple[int, ...]) -> Iterator[RuleOutcome]:
-    length = len(plan)
     yield RuleOutcome(
         "layers per stage",
-        np.full(length, sum(given) != question.layers or min(given, default=0) < 0),
+        np.full(plan.pp.shape, sum(given) != question.layers or min(given, default=0) < 0),
         lambda _: f"layers_per_stage adds up to {sum(given)} layers, the model has {question.layers}",
     )
     chunks = plan.pp * plan.virtual_stages

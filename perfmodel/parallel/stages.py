@@ -30,7 +30,7 @@ class StageTable:
     Attributes
     ----------
     names
-        ``first``, ``middle``, ``last``; or ``stage 0``, ``stage 1`` ... of a given layout.
+        ``first``, ``middle``, ``last``; or ``stage 0``, ``stages 1 to 14`` ... of a given layout.
     layers
         Layers held by one stage of the class (fractional only where the split is not even).
     has_embedding, has_head
@@ -88,12 +88,38 @@ def stage_table(plan: Plan, graph_layers: int, leading_layers: int = 0) -> Stage
     schedule = SCHEDULES[plan.schedule]
     if plan.layers_per_stage is not None:
         held = _stage_sums(plan.layers_per_stage, plan, folded=schedule.folded)
-        table = _given_stages(held, len(plan), folded=schedule.folded)
+        table = _given_stages(held, plan.pp.shape, folded=schedule.folded)
     else:
         extra = 1.0 if plan.embedding_and_head_as_layers else 0.0
         table = _even_stages(plan.pp, float(graph_layers), extra, folded=schedule.folded)
     table = replace(table, leading=_leading(table, plan, float(leading_layers)))
-    return _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
+    table = _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
+    return table if plan.layers_per_stage is None else _merged(table)
+
+
+def _merged(table: StageTable) -> StageTable:
+    """Neighbouring stages of a given layout that hold the same as one class, the first of them being its rank."""
+    held = list(zip(table.layers, table.has_embedding, table.has_head, table.leading, strict=True))
+    kinds = [tuple(float(column.flat[0]) for column in one) for one in held]
+    starts = [stage for stage, kind in enumerate(kinds) if not stage or kind != kinds[stage - 1]]
+    ends = [*starts[1:], len(kinds)]
+
+    def chosen(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        return tuple(columns[start] for start in starts)
+
+    return replace(
+        table,
+        names=tuple(
+            f"stage {start}" if end - start == 1 else f"stages {start} to {end - 1}"
+            for start, end in zip(starts, ends, strict=True)
+        ),
+        layers=chosen(table.layers),
+        has_embedding=chosen(table.has_embedding),
+        has_head=chosen(table.has_head),
+        position=chosen(table.position),
+        multiplicity=tuple(table.multiplicity[start] * (end - start) for start, end in zip(starts, ends, strict=True)),
+        leading=chosen(table.leading),
+    )
 
 
 def _leading(table: StageTable, plan: Plan, leading: float) -> tuple[Column, ...]:
@@ -118,7 +144,7 @@ def _given_leading(plan: Plan, leading: float, stages: int) -> tuple[Column, ...
         taken = min(float(layers), left)
         held[chunk % stages] += taken
         left -= taken
-    return tuple(np.full(len(plan), value) for value in held)
+    return tuple(np.full(plan.pp.shape, value) for value in held)
 
 
 def _with_opposite(table: StageTable, copies: float) -> StageTable:
@@ -156,7 +182,8 @@ def _even_stages(stages: Counts, layers: float, extra: float, *, folded: bool) -
 
 def _stage_sums(given: tuple[int, ...], plan: Plan, *, folded: bool) -> tuple[int, ...]:
     """Layers per stage from a layout per stage or per chunk (the plans of one layout share ``pp``)."""
-    stages, chunks = int(plan.pp[0]), int(plan.pp[0] * plan.virtual_stages[0])
+    stages = int(plan.pp.flat[0])
+    chunks = stages * int(plan.virtual_stages.flat[0])
     if len(given) != chunks or chunks == stages:
         return given
     if folded:
@@ -164,9 +191,9 @@ def _stage_sums(given: tuple[int, ...], plan: Plan, *, folded: bool) -> tuple[in
     return tuple(sum(given[stage::stages]) for stage in range(stages))
 
 
-def _given_stages(layers_per_stage: tuple[int, ...], length: int, *, folded: bool) -> StageTable:
+def _given_stages(layers_per_stage: tuple[int, ...], shape: tuple[int, ...], *, folded: bool) -> StageTable:
     def columns(values: list[float]) -> tuple[Column, ...]:
-        return tuple(np.full(length, value) for value in values)
+        return tuple(np.full(shape, value) for value in values)
 
     stages = range(len(layers_per_stage))
     return StageTable(

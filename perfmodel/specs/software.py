@@ -130,6 +130,10 @@ class SoftwareSpec(FileSpec):
     its share of its input and gathers it again for the weight gradient (``sharded``), or keeps what it gathered
     (``gathered``). ``data_overlap``: data-parallel collectives hide behind the passes of a whole micro-batch
     (``step``), or those of a layer behind the pass of the next one (``layer``).
+
+    ``rebuilt_outputs``: patterns of operators whose output is not kept, because a fused backward kernel rebuilds it.
+    ``discarded_outputs``: those whose output is not kept where a policy recomputes them; others keep the output for
+    what follows (a region is checkpointed from its input to its output).
     """
 
     kind: Literal["software"]
@@ -145,6 +149,7 @@ class SoftwareSpec(FileSpec):
     behaviour: BehaviourSpec = BehaviourSpec()
     recompute_policies: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     rebuilt_outputs: tuple[str, ...] = ()
+    discarded_outputs: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     calibrated_on: tuple[str, ...] = ()
     efficiency: Mapping[str, StackEfficiency] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from perfmodel.engine.kernel_forms import FORMS
 from perfmodel.errors import UsageError
 from perfmodel.specs.catalogue import Catalogue
-from perfmodel.study.calibration.kernels import calibrate, calibrate_accelerator, left_out
+from perfmodel.study.calibration.kernels import calibrate, calibrate_accelerator, left_out, unseen_errors
 from perfmodel.study.calibration.search import minimise, smoothed_error
 from perfmodel.study.kernel_numbers import cost, levels_of, numbered
 from perfmodel.study.kernel_tables import matmul_case, names, reader_of
@@ -303,6 +304,49 @@ def test_the_tile_loop_of_an_accelerator_is_found_over_all_stacks(catalogue: Cat
     assert fit.numbers["plateau"] == pytest.approx(0.7, rel=0.03)
     assert fit.numbers["loop_latency"] == pytest.approx(2e-9, rel=0.1)
     assert len(fit.numbers) == 8
+
+
+def test_the_fit_of_an_accelerator_forgets_what_the_accelerator_states(tmp_path: Path, catalogue: Catalogue) -> None:
+    """Else a second run of the tool would start where the first ended, and write other digits."""
+    rows = made_up(catalogue, {"launch_floor": 2.5e-6, "plateau": 0.7}, 80)
+    shipped = catalogue.load("accelerator", "h100-sxm5-80gb").origin
+    assert shipped is not None
+    text = Path(str(shipped)).read_text(encoding="utf-8")
+    changed = re.sub(r"(bf16: {launch_floor: )[^,]*, plateau: [^,]*", r"\g<1>9 us, plateau: 0.3", text)
+    changed = re.sub(r"(cache: .*bandwidth: {value: )[^,]*", r"\g<1>9 TB/s", changed)
+    assert changed.count("9 us, plateau: 0.3") == changed.count("9 TB/s") == 1
+    (tmp_path / "h100-sxm5-80gb.yaml").write_text(changed)
+    one, two = (calibrate_accelerator(rows, "h100-sxm5-80gb", here) for here in (catalogue, Catalogue((tmp_path,))))
+    assert one.entry() == two.entry()
+
+
+def test_the_fit_of_an_accelerator_passes_over_kernels_at_their_power_limit(catalogue: Catalogue) -> None:
+    rows = made_up(catalogue, {"plateau": 0.7}, 80)
+    slow = [row | {"latency_ms": str(2.0 * float(row["latency_ms"])), "power_w": "690"} for row in rows]
+    alone, beside = (calibrate_accelerator(table, "h100-sxm5-80gb", catalogue) for table in (rows, [*rows, *slow]))
+    assert alone.entry() == beside.entry()
+
+
+def test_a_stack_leaves_out_what_its_accelerator_leaves_out(catalogue: Catalogue) -> None:
+    """A shape that the accelerator was fitted to is none that the stack has not seen."""
+    ours = [gemm(m, 64 * n, 512) for n in range(1, 31) for m in (16, 256)]
+    others = [gemm(m, 64 * n + 32, 512, framework="VLLM", version="0.14.0") for n in range(1, 31) for m in (16, 256)]
+    shapes = left_out([matmul_case(row) for row in [*ours, *others]])
+    accelerator = calibrate_accelerator([*ours, *others], "h100-sxm5-80gb", catalogue)
+    stacks = [calibrate([*ours, *others], "h100-sxm5-80gb", name, catalogue).fits[0] for name in ("trtllm", "vllm")]
+    assert accelerator.left_out.size == shapes.sum() == sum(fit.left_out.size for fit in stacks)
+    assert [fit.left_out.size for fit in stacks] == [shapes[:60].sum(), shapes[60:].sum()]
+
+
+def test_ten_turns_leave_every_shape_out_three_times(catalogue: Catalogue) -> None:
+    cases = [matmul_case(gemm(m, 64 * n, 512)) for n in range(1, 21) for m in (1, 16)]
+    turns = np.array([left_out(cases, turn=turn) for turn in range(10)])
+    assert (turns.sum(axis=0) == 3).all()
+    assert not left_out(cases[4:6], cases).any(), "a set is never left out as a whole"
+    errors = unseen_errors(made_up(catalogue, {"plateau": 0.7}, 60), "h100-sxm5-80gb", catalogue)
+    assert set(errors) == {"trtllm"}
+    assert sum(one.size for one in errors["trtllm"]) == 3 * 60
+    assert np.abs(np.concatenate(errors["trtllm"])).mean() < 0.02
 
 
 def test_memory_bound_kernels_share_a_floor_and_have_a_bandwidth_each(catalogue: Catalogue) -> None:

@@ -14,6 +14,7 @@ from perfmodel.study.kernel_tables import Case
 
 #: Of ten configurations in sorted order, those that are left out of the fit.
 LEFT_OUT = (2, 5, 8)
+TURNS = 10
 #: With fewer configurations none is left out.
 ENOUGH_CONFIGURATIONS = 6
 #: Significant digits of a fitted number.
@@ -94,10 +95,21 @@ def number_text(name: str, value: float) -> Any:
     return f"{rounded(value / factor):g} {symbol}"
 
 
-def left_out(cases: Sequence[Case]) -> NDArray[np.bool_]:
-    """Which cases are left out of the fit: all of three in ten configurations, in sorted order."""
-    configurations = sorted({case.configuration for case in cases})
+def left_out(cases: Sequence[Case], among: Sequence[Case] = (), turn: int = 0) -> NDArray[np.bool_]:
+    """Which cases are left out of the fit: all of three in ten configurations, in sorted order; never all cases.
+
+    Parameters
+    ----------
+    cases
+        What is fitted.
+    among
+        Cases whose configurations are put in order, where fits of several sets shall leave the same out.
+    turn
+        Another three of ten for each of :data:`TURNS` turns.
+    """
+    configurations = sorted({case.configuration for case in among or cases})
     if len(configurations) < ENOUGH_CONFIGURATIONS:
         return np.zeros(len(cases), dtype=bool)
-    chosen = {one for position, one in enumerate(configurations) if position % 10 in LEFT_OUT}
-    return np.array([case.configuration in chosen for case in cases])
+    chosen = {one for position, one in enumerate(configurations) if (position + turn) % TURNS in LEFT_OUT}
+    out = np.array([case.configuration in chosen for case in cases])
+    return out & ~out.all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.engine.kernel_forms import FORMS, Column
 from perfmodel.errors import PerfmodelError, UsageError
@@ -16,12 +17,13 @@ from perfmodel.study.calibration.kernel_choices import (
     BOUNDS,
     RANGES,
     SERIAL,
+    SIXTEEN_BIT,
     TILE_LOOP,
     TYPICAL,
     WORTH_A_CHOICE,
     variants,
 )
-from perfmodel.study.calibration.kernel_fit import Fit, left_out, rounded
+from perfmodel.study.calibration.kernel_fit import TURNS, Fit, left_out, rounded
 from perfmodel.study.calibration.memory_bound import fit_memory_bound
 from perfmodel.study.calibration.search import minimise, smoothed_error
 from perfmodel.study.kernel_numbers import Numbered, grouped, levels_of, numbered, power_of, watts
@@ -89,7 +91,8 @@ def calibrate(
 
     Minimises the mean smoothed absolute logarithmic error. Configurations (n and k of a product, heads of attention,
     widths of experts) are put in order and three of ten are left out: their errors are reported, all rows give the
-    interval. The tile loop of a 16-bit type belongs to the accelerator: a stack moves its plateau and floor only.
+    interval. The tile loop of a 16-bit type belongs to the accelerator: a stack moves its plateau and floor only, and
+    leaves out what :func:`calibrate_accelerator` leaves out of the same table.
 
     Parameters
     ----------
@@ -113,6 +116,7 @@ def calibrate(
     levels = levels_of(catalogue, accelerator, software)
     # The search starts where the accelerator and its class stand, so that a second run finds what the first found.
     levels = replace(levels, software=levels.software.model_copy(update={"efficiency": {}}))
+    shared = _shared_products(rows, accelerator)
     fits: list[Fit] = []
     memory_bound: dict[str, tuple[Numbered, list[Case], Column]] = {}
     groups = sorted(grouped(enumerate(case for case, _ in cases)).items())
@@ -129,7 +133,9 @@ def calibrate(
         if family == "elementwise":
             memory_bound[key] = entry, [case for _, case in group], measured
             continue
-        fit = _fit(family, key, software, entry, [case for _, case in group], measured)
+        own = [case for _, case in group]
+        out = left_out(own, shared.get(key, own) if family == "matmul" else own)
+        fit = _fit(family, key, software, entry, own, measured, out)
         drawn = np.array([found[position][2] for position, _ in group])
         fits.append(replace(fit, power=_power(fit, levels, peak, entry, [case for _, case in group], drawn)))
     fits += fit_memory_bound(memory_bound, software)
@@ -172,8 +178,19 @@ def _case(row: Row, reader: Callable[[Row], Case] | None, column: str, wanted: C
     return case, measured * MILLISECOND, number(row, "power_w") or float("nan")
 
 
-def _fit(family: str, key: str, software: str, entry: Numbered, cases: Sequence[Case], measured: Column) -> Fit:
-    out = left_out(cases)
+def _shared_products(rows: Sequence[Row], accelerator: str) -> dict[str, list[Case]]:
+    """Products of all stacks on an accelerator by 16-bit type: numbers are shared, and so is what is left out."""
+    found: dict[str, list[Case]] = {key: [] for key in SIXTEEN_BIT}
+    for case, *_ in _cases(rows, {}, lambda case: (case.accelerator, case.family) == (accelerator, "matmul")):
+        if case.key in found:
+            found[case.key].append(case)
+    return found
+
+
+def _fit(
+    family: str, key: str, software: str, entry: Numbered, cases: Sequence[Case], measured: Column,
+    out: NDArray[np.bool_],
+) -> Fit:  # fmt: skip
     few = len(cases) < ENOUGH_ROWS
     sizes = entry.sizes(cases)
     fitted = {name: column[~out] for name, column in sizes.items()}
@@ -245,8 +262,13 @@ def _starts(family: str, start: Mapping[str, float], free: Sequence[str]) -> lis
     return [first * np.where(serial, factor, 1.0) for factor in (1.0, 0.4, 2.5)]
 
 
-def calibrate_accelerator(rows: Sequence[Row], accelerator: str, catalogue: Catalogue, key: str = "bf16") -> Fit:
+def calibrate_accelerator(
+    rows: Sequence[Row], accelerator: str, catalogue: Catalogue, key: str = "bf16", turn: int = 0
+) -> Fit:
     """Fit the tile loop of an accelerator to products of all stacks together, the bandwidth of its cache included.
+
+    The numbers describe kernels in a burst. Rows with a measured power were repeated until the power settled, which
+    slows large products down: they stay out of this fit, and calibrate their stacks.
 
     Parameters
     ----------
@@ -255,9 +277,11 @@ def calibrate_accelerator(rows: Sequence[Row], accelerator: str, catalogue: Cata
     accelerator
         Name in the catalogue.
     catalogue
-        Start values.
+        Start values: those of the class of the accelerator.
     key
         16-bit type.
+    turn
+        Which three of ten configurations are left out, 0 to 9.
 
     Returns
     -------
@@ -269,21 +293,66 @@ def calibrate_accelerator(rows: Sequence[Row], accelerator: str, catalogue: Cata
     UsageError
         No row counts.
     """
+    return _tile_loop(_products(rows, accelerator, catalogue, key), key, turn)
 
+
+def unseen_errors(
+    rows: Sequence[Row], accelerator: str, catalogue: Catalogue, key: str = "bf16"
+) -> dict[str, list[Column]]:
+    """Logarithmic errors of products that neither the accelerator nor their stack was fitted to.
+
+    Everything is fitted ten times, and each time three others of ten configurations are left out: a single choice of
+    them may be an easy or a hard one.
+
+    Returns
+    -------
+    dict
+        Software stack -> errors of the rows that were left out, one column for each of the ten times.
+    """
+    products = _products(rows, accelerator, catalogue, key)
+    found: dict[str, list[Column]] = {}
+    for turn in range(TURNS):
+        numbers = dict(_tile_loop(products, key, turn).numbers)
+        chip = replace(products.entry.chip, cache_bandwidth=numbers.pop("cache_bandwidth"))
+        entry = replace(products.entry, numbers=products.entry.numbers | numbers, chip=chip)
+        out = left_out(products.cases, products.among, turn)
+        for software in sorted({case.software for case in products.cases}):
+            own = np.flatnonzero([case.software == software for case in products.cases])
+            cases = [products.cases[place] for place in own]
+            fit = _fit("matmul", key, software, entry, cases, products.measured[own], out[own])
+            found.setdefault(software, []).append(fit.left_out)
+    return found
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Products of all stacks on an accelerator, their times [s], all that shares their split, and a start."""
+
+    cases: list[Case]
+    measured: Column
+    among: list[Case]
+    entry: Numbered
+
+
+def _products(rows: Sequence[Row], accelerator: str, catalogue: Catalogue, key: str) -> _Products:
     def wanted(case: Case) -> bool:
         return (case.accelerator, case.family, case.key) == (accelerator, "matmul", key)
 
-    counted = list(_cases(rows, {}, wanted))
+    every = list(_cases(rows, {}, wanted))
+    counted = [one for one in every if not one[2] > 0.0]
     if len(counted) < ENOUGH_ROWS:
         raise UsageError(f"{len(counted)} rows time {key} products on {accelerator}; the tile loop needs {ENOUGH_ROWS}")
-    cases, measured = [case for case, *_ in counted], np.array([time for _, time, _ in counted])
-    entry = numbered(levels_of(catalogue, accelerator, cases[0].software), "matmul", key, cases[0].peak)
-    stated = levels_of(catalogue, accelerator, cases[0].software).accelerator.efficiency.matmul
-    start = dict(entry.numbers)
-    if key in stated:
-        start |= {name: one.value for name in TILE_LOOP if (one := getattr(stated[key], name)) is not None}
-    start["cache_bandwidth"] = entry.chip.cache_bandwidth
-    out = left_out(cases)
+    first = counted[0][0]
+    entry = numbered(_of_class(levels_of(catalogue, accelerator, first.software)), "matmul", key, first.peak)
+    return _Products(
+        [case for case, *_ in counted], np.array([time for _, time, _ in counted]), [case for case, *_ in every], entry
+    )
+
+
+def _tile_loop(products: _Products, key: str, turn: int) -> Fit:
+    cases, measured, entry = products.cases, products.measured, products.entry
+    start = entry.numbers | {"cache_bandwidth": entry.chip.cache_bandwidth}
+    out = left_out(cases, products.among, turn)
     sizes = entry.sizes(cases)
     kept = {name: column[~out] for name, column in sizes.items()}
     free = (*TILE_LOOP, "cache_bandwidth")
@@ -292,6 +361,20 @@ def calibrate_accelerator(rows: Sequence[Row], accelerator: str, catalogue: Cata
     return Fit(
         "matmul", key, "", {name: numbers[name] for name in free}, {}, error[~out], error[out], _valid("matmul", kept)
     )
+
+
+def _of_class(levels: Levels) -> Levels:
+    """The levels without what the fit finds: it starts where the class stands, so a second run finds the same."""
+    device = levels.accelerator
+    cache = device.memory.cache
+    bare = None if cache is None else cache.model_copy(update={"bandwidth": None})
+    device = device.model_copy(
+        update={
+            "efficiency": device.efficiency.model_copy(update={"matmul": {}}),
+            "memory": device.memory.model_copy(update={"cache": bare}),
+        }
+    )
+    return replace(levels, accelerator=device, software=levels.software.model_copy(update={"efficiency": {}}))
 
 
 def _times(family: str, sizes: Mapping[str, Column], numbers: Mapping[str, float], entry: Numbered) -> Column:

@@ -82,11 +82,18 @@ def structural_values(axis: Axis, question: Question, columns: Mapping[str, Axis
 
 def _splits(question: Question, columns: Mapping[str, Axis]) -> Iterator[LayerSplit]:
     """Uneven splits for stages that the search tries and that do not divide the layers."""
-    problem = question.problem
-    tried = {name: set(_row_values(name, columns, question).tolist()) for name in ("pp", "virtual_stages")}
-    for stages, virtual, layers in uneven_splits(problem.layers, max(_devices(columns, question))):
-        if stages in tried["pp"] and (virtual in tried["virtual_stages"] or "virtual_stages" not in _named(columns)):
+    pp, chunks = (_tried(name, columns, question) for name in ("pp", "virtual_stages"))
+    for stages, virtual, layers in uneven_splits(question.problem.layers, max(_devices(columns, question))):
+        if (pp is None or stages in pp) and (chunks is None or virtual in chunks):
             yield LayerSplit(stages, virtual, layers)
+
+
+def _tried(name: str, columns: Mapping[str, Axis], question: Question) -> set[int] | None:
+    """Values that an axis tries; None where it tries what makes sense."""
+    axis = columns.get(next(path for path, row in ROW_PATHS.items() if row == name))
+    if axis is not None and axis.values is None:
+        return None
+    return set(_row_values(name, columns, question).tolist())
 
 
 def _named(columns: Mapping[str, Axis]) -> set[str]:
@@ -165,10 +172,9 @@ def _auto(name: str, columns: Mapping[str, Axis], question: Question) -> list[in
     problem = question.problem
     axes = problem.graph.axes
     devices, batch = _devices(columns, question), problem.workload.global_batch
-    splits = LAYERS in columns
     divided: Mapping[str, Sequence[int]] = {
         "tp": devices, "cp": devices, "etp": [axes.get("expert_ffn", 1)],
-        "pp": devices if splits else [problem.layers + _extra(question)],
+        "pp": [problem.layers + _extra(question)],
         "virtual_stages": [problem.layers + _extra(question)],
         "ep": [axes.get("experts", 1)], "micro_batch": [batch], "dp_replicate": devices,
     }  # fmt: skip
