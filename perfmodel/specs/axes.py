@@ -31,6 +31,8 @@ MAXIMUM_POINTS = 100_000
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
 NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "goal",
                "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
+#: A list of its own: several kinds of device in one machine.
+_POOLS = ("cluster", "pools")
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -96,7 +98,7 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
         return value
     kept: dict[str, Any] = {}
     for key, one in value.items():
-        if not path and key in NOT_VARIED:
+        if (not path and key in NOT_VARIED) or (*path, key) == _POOLS:
             kept[key] = one
             continue
         below = _below(path, key, shape)
