@@ -75,7 +75,8 @@ def setting_label(path: str) -> str:
 def setting_value(value: Any) -> str:
     """A swept value as a person writes it; numbers of a range are rounded."""
     if is_mapping(value):
-        return clean(value.get("name", "written out"))
+        sizes = (f"{name} {one}" for name, one in value.items() if name != "name" and isinstance(one, int))
+        return clean(", ".join([str(value.get("name", "written out")), *sizes]))
     if is_list(value):
         return clean(", ".join(map(str, value)))
     if isinstance(value, (bool, int)):
