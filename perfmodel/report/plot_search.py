@@ -223,7 +223,7 @@ def _label_axes(figure: go.Figure, axes: Sequence[_Axis], key: str, numbers: Seq
     names = [safe(header).replace(".", ".<br>").replace(" ", "<br>") for header, _, _ in axes] + [safe(title)]
     figure.update_xaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[-0.3, len(names) - 0.35], showgrid=False,
-        zeroline=False, tickangle=0,
+        zeroline=False, tickangle=0, ticklabeloverflow="allow",
     )  # fmt: skip
     figure.update_yaxes(visible=False, range=[-0.08, 1.12])
 

@@ -44,7 +44,7 @@ def tornado(bars: Sequence[Bar], base: float, unit: str, what: str = "the number
             go.Bar(
                 y=[safe(bar[0]) for bar in shown], x=[(value - base) / factor for value in values],
                 base=base / factor, orientation="h", name=words, marker=marker(CHOICES[end]),
-                text=[f" {_shown(value, unit)} " for value in values], textposition="outside", cliponaxis=False,
+                text=[_beside(bar, at, base, unit) for bar in shown], textposition="outside", cliponaxis=False,
                 constraintext="none",
                 customdata=[_hover(bar[0], words, value, base, unit) for bar, value in zip(shown, values, strict=True)],
                 hovertemplate="%{customdata}<extra></extra>",
@@ -59,6 +59,13 @@ def tornado(bars: Sequence[Bar], base: float, unit: str, what: str = "the number
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.add_vline(x=base / factor, line={"color": "#333333", "width": 1.5})
     return style(figure, _title(shown[0], base, unit, what), height=bars_height(len(shown)) + 30, legend=True)
+
+
+def _beside(bar: Bar, at: int, base: float, unit: str) -> str:
+    """The number at one end; nothing where the other end reaches further on the same side and would cover it."""
+    here, there = bar[at] - base, bar[3 - at] - base
+    covered = here * there >= 0 and (abs(there), at) > (abs(here), 3 - at)
+    return "" if covered else f" {_shown(bar[at], unit)} "
 
 
 def _reach(bar: Bar, base: float) -> float:

@@ -278,6 +278,9 @@ def test_a_tornado_is_sorted_and_reaches_from_the_base():
         ends = [start + length for start, length in zip([trace.base] * 3, trace.x, strict=True)]
         assert ends == pytest.approx([{bar[0]: bar for bar in bars}[name][at] for name in trace.y])
     assert title(figure) == "large moves step time most: 7.00 s to 14.0 s around 10.0 s"
+    inside = tornado([("same side", 11.0, 12.0)], 10.0, "s")
+    assert inside is not None
+    assert [trace.text[0].strip() for trace in inside.data] == ["", "12.0 s"]
     assert tornado([], 10.0, "s") is None
     assert tornado([("a", 1.0, 2.0)], float("nan"), "s") is None
     share = tornado([("a", 0.3, 0.5)], 0.4, "%", "MFU")
