@@ -234,3 +234,19 @@ def test_a_search_without_axes_says_what_to_write() -> None:
 
 def test_the_base_of_a_search_is_a_plain_evaluation() -> None:
     assert build_question(resolved(DENSE).candidate()).plan.tp.tolist() == [1]
+
+
+@pytest.mark.parametrize("objective", ["time.step_s", "energy.per_token_j", "metrics.mfu"])
+@pytest.mark.parametrize(
+    "data", [DENSE | {"top": 7}, EXPERTS, SWEEP, UNEVEN | {"top": 300}], ids=lambda data: data["name"]
+)
+def test_leaving_out_what_cannot_be_an_answer_changes_nothing(data: Mapping[str, Any], objective: str) -> None:
+    sense = "max" if objective == "metrics.mfu" else "min"
+    goal = data | {"objectives": {objective: sense}, "constraints": {"strategy.tp": {"max": 8}}}
+    overrides = BANDWIDTHS if data is SWEEP else {}
+    full, quick = (search(resolved(goal | {"exhaustive": every}, **overrides)) for every in (True, False))
+    for name in ("enumerated", "evaluated", "feasible", "allowed"):
+        assert getattr(full.found, name) == getattr(quick.found, name), name
+    for name in ("best", "bests", "least_memory"):
+        assert np.array_equal(getattr(full.found, name).place, getattr(quick.found, name).place), name
+        assert np.array_equal(getattr(full.found, name).values, getattr(quick.found, name).values), name
