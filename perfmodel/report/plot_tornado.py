@@ -38,34 +38,35 @@ def tornado(bars: Sequence[Bar], base: float, unit: str, what: str = "the number
         return None
     factor, symbol = (0.01, "%") if unit == "%" else scale([base], unit, binary=unit == "B")
     figure = go.Figure()
-    for at, (end, words) in enumerate((("low", "input at its low end"), ("high", "input at its high end")), start=1):
-        values = [float(bar[at]) for bar in shown]
+    low = ("low", "input at its low end", [(one, other) for _, one, other in shown])
+    high = ("high", "input at its high end", [(other, one) for _, one, other in shown])
+    for end, words, ends in (low, high):
+        values = [value for value, _ in ends]
         figure.add_trace(
             go.Bar(
                 y=[safe(bar[0]) for bar in shown], x=[(value - base) / factor for value in values],
                 base=base / factor, orientation="h", name=words, marker=marker(CHOICES[end]),
-                text=[_beside(bar, at, base, unit) for bar in shown], textposition="outside", cliponaxis=False,
-                constraintext="none",
+                text=[_beside(*pair, base, unit, first=end == "low") for pair in ends],
+                textposition="outside", cliponaxis=False, constraintext="none",
                 customdata=[_hover(bar[0], words, value, base, unit) for bar, value in zip(shown, values, strict=True)],
                 hovertemplate="%{customdata}<extra></extra>",
             )
         )  # fmt: skip
     figure.update_layout(barmode="overlay")
-    ends = [float(value) for bar in shown for value in bar[1:]] + [base]
-    room = _ROOM * (max(ends) - min(ends) or abs(base) or 1.0)
-    figure.update_xaxes(
-        title=f"{clean(what)} [{symbol}]", range=[(min(ends) - room) / factor, (max(ends) + room) / factor]
-    )
+    reached = [value for _, one, other in shown for value in (one, other, base)]
+    least, most = min(reached), max(reached)
+    room = _ROOM * (most - least or abs(base) or 1.0)
+    figure.update_xaxes(title=f"{clean(what)} [{symbol}]", range=[(least - room) / factor, (most + room) / factor])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.add_vline(x=base / factor, line={"color": "#333333", "width": 1.5})
     return style(figure, _title(shown[0], base, unit, what), height=bars_height(len(shown)) + 30, legend=True)
 
 
-def _beside(bar: Bar, at: int, base: float, unit: str) -> str:
-    """The number at one end; nothing where the other end reaches further on the same side and would cover it."""
-    here, there = bar[at] - base, bar[3 - at] - base
-    covered = here * there >= 0 and (abs(there), at) > (abs(here), 3 - at)
-    return "" if covered else f" {_shown(bar[at], unit)} "
+def _beside(value: float, other: float, base: float, unit: str, *, first: bool) -> str:
+    """The number at one end; nothing where the other end reaches as far on the same side and would cover it."""
+    here, there = value - base, other - base
+    further = abs(there) > abs(here) or (abs(there) == abs(here) and not first)
+    return "" if here * there >= 0 and further else f" {_shown(value, unit)} "
 
 
 def _reach(bar: Bar, base: float) -> float:
