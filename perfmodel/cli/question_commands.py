@@ -16,6 +16,7 @@ from perfmodel.cli.output import check_targets, note, staged_files, table_width,
 from perfmodel.cli.progress import progress_line
 from perfmodel.cli.tables import render_columns
 from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
+from perfmodel.cli.why_not_command import explain_search, search_of
 from perfmodel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +56,16 @@ def run(
     trace: options.Trace = None,
     specs: options.SpecFolders = [],
     fail_above: options.FailAbove = [],
+    sensitivity: options.Sensitivity = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Answer the question of a scenario."""
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    deliver(_answer(scenario, overrides, specs, quiet=quiet), delivery, texts={})
+    answer = _answer(scenario, overrides, specs, quiet=quiet)
+    if sensitivity:
+        answer = _with_sensitivities(answer, scenario, overrides, specs)
+    deliver(answer, delivery, texts={})
 
 
 def explain(
@@ -78,6 +83,13 @@ def explain(
     """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
     check_targets(output, inputs=[scenario])
     changed = _plan_overrides(plan)
+    searched = search_of(scenario, overrides, specs)
+    if searched is not None:
+        text, feasible = explain_search(searched, changed, operator, output_format, output, quiet=quiet)
+        write_answer(text, output)
+        if not feasible:
+            raise typer.Exit(EXIT_INFEASIBLE)
+        return
     result = result_of(_answer(scenario, [*overrides, *changed], specs, quiet=quiet))
     if operator is not None or (result.feasible and not changed):
         text = _render_derivation(result.explain(operator), output_format, output)
@@ -145,6 +157,14 @@ def _answer(scenario: str, overrides: list[str], specs: list[Path], *, quiet: bo
     resolved = load_scenario(scenario, Catalogue(specs), overrides)
     with progress_line(quiet=quiet) as progress:
         return answer_of(resolved, progress)
+
+
+def _with_sensitivities(answer: Answer, scenario: str, overrides: list[str], specs: list[Path]) -> Answer:
+    from perfmodel.specs.catalogue import Catalogue
+    from perfmodel.specs.resolve import load_scenario
+    from perfmodel.study.sensitivity import with_sensitivities
+
+    return with_sensitivities(answer, load_scenario(scenario, Catalogue(specs), overrides))
 
 
 def _plan_overrides(plan: str | None) -> list[str]:

@@ -35,7 +35,7 @@ def search_figures(search: SearchResult, bars: Sequence[Bar] = ()) -> dict[str, 
         The search to draw.
     bars
         Sensitivities of the first objective of the best strategy: ``(name of an input, objective at its low end,
-        objective at its high end)``; none: no tornado.
+        objective at its high end)``; none: those that the result carries, and no tornado where it has none.
     """
     from perfmodel.report import plot_search, plot_sweep
 
@@ -59,7 +59,17 @@ def _tornado(search: SearchResult, bars: Sequence[Bar]) -> go.Figure | None:
 
     key = search.wanted.keys[0]
     unit = "%" if is_share(key) else unit_of_key(key)
-    return tornado(bars, search.best[0].numbers[key], unit, label_of_key(key)) if bars else None
+    shown = bars or _carried(search, key)
+    return tornado(shown, search.best[0].numbers[key], unit, label_of_key(key)) if shown else None
+
+
+def _carried(search: SearchResult, key: str) -> list[Bar]:
+    """Sensitivities of the best strategy that were asked for along with the search."""
+    told = search.result.sensitivities
+    if told is None or key not in told["base"]:
+        return []
+    rows = [(row["path"], row["results"][key]) for row in told["numbers"]]
+    return [(path, ends["low"], ends["high"]) for path, ends in rows if ends["low"] != ends["high"]]
 
 
 def figures(search: SearchResult, bars: Sequence[Bar] = ()) -> dict[str, go.Figure]:

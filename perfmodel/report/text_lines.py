@@ -25,6 +25,17 @@ class Style:
         return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text
 
 
+def table_text(table: Table, width: int, *, colour: bool = False) -> list[str]:
+    """Lines of one table."""
+    return list(table_lines(table, max(width, NARROWEST), Style(colour=colour)))
+
+
+def wrapped(text: str, width: int, *, first: str = "", style: str | None = None, colour: bool = False) -> list[str]:
+    """Lines of one paragraph; ``style``: a name of :data:`_CODES`."""
+    lines = wrap(text, max(width, NARROWEST), first)
+    return lines if style is None else [Style(colour=colour)(line, style) for line in lines]
+
+
 def wrap(text: str, width: int, first: str = "", later: str | None = None) -> list[str]:
     """Lines of at most ``width`` terminal columns; wide characters are counted as two."""
     later = " " * len(first) if later is None else later

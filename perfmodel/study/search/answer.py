@@ -32,13 +32,18 @@ def search(resolved: ResolvedScenario, progress: Progress = unseen) -> SearchRes
     start = time.perf_counter()
     space = search_space(resolved)
     looked_for = wanted(resolved, space.regions[0].question)
+    found = explore(space, looked_for, progress)
+    return answer_of(space, looked_for, found, time.perf_counter() - start)
+
+
+def explore(space: SearchSpace, looked_for: Wanted, progress: Progress = unseen) -> Found:
+    """Go through a space."""
     parts: list[Found] = []
     tasks = tasks_of(space)
     for done, task in enumerate(tasks):
         progress("parts of the space searched", done, len(tasks))
         parts.append(run_task(space, looked_for, task))
-    found = joined(space, looked_for, parts)
-    return answer_of(space, looked_for, found, time.perf_counter() - start)
+    return joined(space, looked_for, parts)
 
 
 def answer_of(space: SearchSpace, looked_for: Wanted, found: Found, seconds: float) -> SearchResult:
