@@ -17,7 +17,7 @@ from perfmodel.report.display import (
     unit_of_key,
 )
 from perfmodel.report.table import Table
-from perfmodel.report.tables import table_text, wrapped
+from perfmodel.report.text_lines import table_text, wrapped
 from perfmodel.report.why_not_words import cause, path_name, setting_text, settings_text, values_text
 from perfmodel.study.search.remedies import Remedy
 from perfmodel.study.search.why_not import BEST, CONSTRAINT, LOSES, MEMORY, RULES, Term, WhyNot
