@@ -21,6 +21,8 @@ from perfmodel.specs.yaml_reader import Document, KeyPath, Place
 from perfmodel.units import UnitError, parse_unit
 
 AUTO = "auto"
+#: Axis of the sizes of a cluster.
+DEVICES = "cluster.devices"
 #: Questions that have axes.
 WITH_AXES = ("search", "capacity")
 #: Keys of a range.
@@ -29,7 +31,7 @@ _SCALES = ("linear", "log")
 MAXIMUM_POINTS = 100_000
 #: Keys of a scenario that refer to specs of other kinds, and what of it an axis never is.
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
-_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "goal",
+_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "between", "goal",
                "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
@@ -70,6 +72,9 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
     data = _walk(document, (), document.data, _scenario_shape(), found)
     single: dict[str, Any] = {}
     for path, value in overrides.items():
+        if path.partition(".")[0] in _NOT_VARIED:
+            single[path] = value
+            continue
         place = Place(f"--set {path}")
         axis = _axis(path, value, place, _shape_of_path(path))
         if axis is None:
@@ -130,7 +135,7 @@ def _shape_of_path(path: str) -> Shape | None:
 
 def _axis(path: str, value: Any, place: Place, shape: Shape | None) -> Axis | None:
     """The axis that a value stands for; None for a single value."""
-    if value == AUTO and path.split(".", maxsplit=1)[0] == "strategy":
+    if value == AUTO and (path.partition(".")[0] == "strategy" or path == DEVICES):
         return Axis(path, None, place)
     if is_mapping(value) and {"from", "to"} <= set(value):
         return Axis(path, tuple(_range(path, value, place)), place)

@@ -12,7 +12,7 @@ from perfmodel.specs.base import FileSpec
 from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.quantities import SpecModel
-from perfmodel.specs.search import BoundSpec, Sense, TopField
+from perfmodel.specs.search import BetweenSpec, BoundSpec, GoalSpec, Sense, TopField, UntilField
 from perfmodel.specs.site import PricingSpec, ReliabilitySpec, SiteSpec
 from perfmodel.specs.strategy import StrategySpec, WorkloadSpec
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -102,6 +102,11 @@ class Scenario(FileSpec):
         Of a search: result key or plan column (``strategy.tp``) to its limits.
     top
         Strategies that a search shows.
+    vary, until, between
+        Of a solution: dotted path of the input that varies, the result key that it must bring to a value, and where to
+        look; absent: around its present value.
+    goal
+        Of a capacity question: what is as small as possible, and by when or how fast.
     """
 
     kind: Literal["scenario"]
@@ -122,3 +127,7 @@ class Scenario(FileSpec):
     objectives: Mapping[str, Sense] = Field(default_factory=dict[str, Sense])
     constraints: Mapping[str, BoundSpec] = Field(default_factory=dict[str, BoundSpec])
     top: TopField = 10
+    vary: Annotated[str, Field(min_length=1)] | None = None
+    until: UntilField | None = None
+    between: BetweenSpec | None = None
+    goal: GoalSpec | None = None
