@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfmodel.cli import options
+from perfmodel.cli.answers import Answer, answer_of, render, result_of
 from perfmodel.cli.options import OutputFormat, TextFormat
 from perfmodel.cli.output import check_targets, note, staged_files, table_width, use_colour, write_answer, write_text
+from perfmodel.cli.progress import progress_line
 from perfmodel.cli.tables import render_columns
 from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
 from perfmodel.errors import UsageError
@@ -58,7 +60,7 @@ def run(
     """Answer the question of a scenario."""
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    deliver(_answer(scenario, overrides, specs), delivery, texts={})
+    deliver(_answer(scenario, overrides, specs, quiet=quiet), delivery, texts={})
 
 
 def explain(
@@ -76,14 +78,14 @@ def explain(
     """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
     check_targets(output, inputs=[scenario])
     changed = _plan_overrides(plan)
-    result = _answer(scenario, [*overrides, *changed], specs)
+    result = result_of(_answer(scenario, [*overrides, *changed], specs, quiet=quiet))
     if operator is not None or (result.feasible and not changed):
         text = _render_derivation(result.explain(operator), output_format, output)
     else:
         from perfmodel.study.compare import compare as compare_results
 
         named = replace(result, scenario={**result.scenario, "name": f"{result.scenario['name']} with {plan}"})
-        results = [_answer(scenario, overrides, specs), named] if changed else [result]
+        results = [result_of(_answer(scenario, overrides, specs, quiet=quiet)), named] if changed else [result]
         text = _render_comparison(compare_results(results), OutputFormat(output_format), output)
     write_answer(text, output)
     _note_warnings(result, quiet=quiet)
@@ -113,7 +115,7 @@ def compare(
     if len(scenarios) < 2:
         raise UsageError("compare needs two scenarios or more")
     check_targets(output, inputs=scenarios)
-    comparison = compare_results([_answer(one, overrides, specs) for one in scenarios])
+    comparison = compare_results([result_of(_answer(one, overrides, specs, quiet=quiet)) for one in scenarios])
     write_answer(_render_comparison(comparison, output_format, output), output)
     for result in comparison.results:
         _note_warnings(result, quiet=quiet or output_format is OutputFormat.TABLE)
@@ -136,12 +138,13 @@ def _render_comparison(comparison: Comparison, output_format: OutputFormat, outp
     )
 
 
-def _answer(scenario: str, overrides: list[str], specs: list[Path]) -> Result:
-    from perfmodel.engine.evaluate import evaluate
+def _answer(scenario: str, overrides: list[str], specs: list[Path], *, quiet: bool) -> Answer:
     from perfmodel.specs.catalogue import Catalogue
     from perfmodel.specs.resolve import load_scenario
 
-    return evaluate(load_scenario(scenario, Catalogue(specs), overrides))
+    resolved = load_scenario(scenario, Catalogue(specs), overrides)
+    with progress_line(quiet=quiet) as progress:
+        return answer_of(resolved, progress)
 
 
 def _plan_overrides(plan: str | None) -> list[str]:
@@ -165,52 +168,48 @@ class Delivery:
     quiet: bool
 
 
-def deliver(result: Result, delivery: Delivery, texts: Mapping[Path, str]) -> None:
-    """Write everything that was asked for, then leave with the exit code that the result has.
+def deliver(answer: Answer, delivery: Delivery, texts: Mapping[Path, str]) -> None:
+    """Write everything that was asked for, then leave with the exit code that the answer has.
 
     Parameters
     ----------
-    result
+    answer
         The answer.
     delivery
         Where it goes.
     texts
         Other files to write along with it, by their path.
     """
-    above = exceeded(result, delivery.thresholds)
-    text = _render(result, delivery.output_format, delivery.output)
+    above = exceeded(answer, delivery.thresholds)
+    text = render(answer, delivery.output_format, delivery.output)
     with staged_files() as files:
         for path, content in texts.items():
             files.write(path, content)
         if delivery.output is not None:
             files.write(delivery.output, text)
         if delivery.report is not None:
-            from perfmodel.report import write_report
-
-            write_report(result, files.path_for(delivery.report))
+            answer.report(files.path_for(delivery.report))
         if delivery.trace is not None:
             from perfmodel.report import write_trace
 
-            write_trace(result, files.path_for(delivery.trace))
+            write_trace(result_of(answer), files.path_for(delivery.trace))
     if delivery.output is None:
         write_text(text)
-    _note_warnings(result, quiet=delivery.quiet or delivery.output_format is OutputFormat.TABLE)
+    _note_reasons(answer, delivery)
+    _note_warnings(result_of(answer), quiet=delivery.quiet or delivery.output_format is OutputFormat.TABLE)
     for sentence in above:
         note(f"threshold: {sentence}")
-    if not result.feasible:
+    if not answer.feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
     if above:
         raise typer.Exit(EXIT_THRESHOLD)
 
 
-def _render(result: Result, output_format: OutputFormat, output: Path | None) -> str:
-    if output_format is OutputFormat.JSON:
-        return result.to_json()
-    from perfmodel.report import render_csv, render_text
-
-    if output_format is OutputFormat.CSV:
-        return render_csv(result)
-    return render_text(result, width=table_width(output), colour=use_colour(output))
+def _note_reasons(answer: Answer, delivery: Delivery) -> None:
+    """Why nothing is feasible, where the answer is a list of candidates that has no place for it."""
+    if delivery.output_format is OutputFormat.CSV and answer is not result_of(answer):
+        for reason in answer.reasons:
+            note(f"infeasible: {reason}", quiet=delivery.quiet)
 
 
 def _note_warnings(result: Result, *, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from perfmodel.cli.tables import leaves
 from perfmodel.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from perfmodel.engine.result import Result
+    from perfmodel.cli.answers import Answer
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _parse(text: str) -> Threshold:
     return Threshold(key.strip(), limit)
 
 
-def exceeded(result: Result, thresholds: Sequence[Threshold]) -> list[str]:
+def exceeded(answer: Answer, thresholds: Sequence[Threshold]) -> list[str]:
     """One sentence for each threshold that the result is above.
 
     Raises
@@ -54,7 +54,7 @@ def exceeded(result: Result, thresholds: Sequence[Threshold]) -> list[str]:
     UsageError
         A key is not a number of the result, or its number is not known (for example money without a price).
     """
-    numbers = _numbers(result) if thresholds else {}
+    numbers = _numbers(answer) if thresholds else {}
     sentences: list[str] = []
     for threshold in thresholds:
         if threshold.key not in numbers:
@@ -62,7 +62,7 @@ def exceeded(result: Result, thresholds: Sequence[Threshold]) -> list[str]:
                 f"--fail-above: the result has no number {threshold.key!r}{nearest(threshold.key, numbers)}"
             )
         value = numbers[threshold.key]
-        if value is None and result.feasible:
+        if value is None and answer.feasible:
             raise UsageError(
                 f"--fail-above: {threshold.key} is not known for this scenario; see the warnings of the result"
             )
@@ -71,10 +71,10 @@ def exceeded(result: Result, thresholds: Sequence[Threshold]) -> list[str]:
     return sentences
 
 
-def _numbers(result: Result) -> dict[str, float | None]:
+def _numbers(answer: Answer) -> dict[str, float | None]:
     """Every number (or null) of a result by its dotted key."""
     return {
         key: value
-        for key, value in leaves(result.to_dict())
+        for key, value in leaves(answer.to_dict())
         if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
     }

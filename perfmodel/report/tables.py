@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,32 +19,14 @@ from perfmodel.report.content import (
 )
 from perfmodel.report.display import (
     MISSING,
-    block_bar,
     clean,
-    clip,
-    display_width,
     is_number,
     key_quantity,
     label_of_key,
-    pad,
     unit_of_key,
 )
 from perfmodel.report.sentence import answer_sentence
-
-_CODES = {"bold": "1", "red": "31", "yellow": "33", "blue": "34", "dim": "2"}
-_LONGEST_BAR = 30
-_SHORTEST_BAR = 6
-_NARROWEST = 40
-
-
-class _Style:
-    """ANSI colours when they were asked for."""
-
-    def __init__(self, *, colour: bool) -> None:
-        self.colour = colour
-
-    def __call__(self, text: str, name: str) -> str:
-        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text
+from perfmodel.report.text_lines import NARROWEST, Style, table_lines, wrap
 
 
 def render_text(result: Result, *, width: int = 100, colour: bool = False) -> str:
@@ -60,71 +41,30 @@ def render_text(result: Result, *, width: int = 100, colour: bool = False) -> st
     colour
         Use ANSI colours; the caller honours ``NO_COLOR`` and whether it is a terminal.
     """
-    width = max(width, _NARROWEST)
-    style = _Style(colour=colour)
-    sentence = _wrap(answer_sentence(result), width)
+    width = max(width, NARROWEST)
+    style = Style(colour=colour)
+    sentence = wrap(answer_sentence(result), width)
     lines = [style(line, "bold" if result.feasible else "red") for line in sentence]
+    return "\n".join([*lines, *detail_lines(result, width, style)]) + "\n"
+
+
+def detail_lines(result: Result, width: int, style: Style) -> list[str]:
+    """Everything below the answer sentence."""
+    lines: list[str] = []
     for line in [*result.describe, *(f"plan: {plan}" for plan in plan_lines(result))]:
-        lines += [style(part, "dim") for part in _wrap(clean(line), width)]
+        lines += [style(part, "dim") for part in wrap(clean(line), width)]
     for table in all_tables(result):
-        lines += ["", *_table_lines(table, width, style)]
+        lines += ["", *table_lines(table, width, style)]
     shortfall = shortfall_lines(result)
     if shortfall:
         lines += ["", style("What it would take to fit", "bold")]
-        lines += [part for line in shortfall for part in _wrap(line, width, "  ")]
+        lines += [part for line in shortfall for part in wrap(line, width, "  ")]
     lines += [""] if uncertainty_lines(result) else []
-    lines += [part for line in uncertainty_lines(result) for part in _wrap(line, width)]
+    lines += [part for line in uncertainty_lines(result) for part in wrap(line, width)]
     for title, messages in warning_groups(result):
-        lines += ["", *(style(part, "yellow") for part in _wrap(title, width))]
-        lines += [part for message in messages for part in _wrap(message, width, "  - ", "    ")]
-    return "\n".join(lines) + "\n"
-
-
-def _wrap(text: str, width: int, first: str = "", later: str | None = None) -> list[str]:
-    """Lines of at most ``width`` terminal columns; wide characters are counted as two."""
-    later = " " * len(first) if later is None else later
-    wide = display_width(text) > len(text)
-    limit = width if not wide else max(width // 2, 8)
-    return textwrap.wrap(text, limit, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
-
-
-def _table_lines(table: Table, width: int, style: _Style) -> Iterator[str]:
-    columns = _fit(table, width)
-    lengths = [max(display_width(row[at]) for row in (table.headers, *table.rows)) for at in range(len(table.headers))]
-    lengths = [min(length, limit) for length, limit in zip(lengths, columns, strict=True)]
-    used = sum(lengths) + 2 * (len(lengths) - 1)
-    bar = min(_LONGEST_BAR, width - used - 2) if table.bars else 0
-    yield from (style(part, "bold") for part in _wrap(table.title, width))
-    yield style(_row(table.headers, lengths, table.left).rstrip(), "dim")
-    for position, row in enumerate(table.rows):
-        if table.totals and position == len(table.rows) - table.totals:
-            yield style("-" * used, "dim")
-        line = _row(row, lengths, table.left)
-        fraction = table.bars[position] if table.bars else None
-        bars = block_bar(fraction, bar) if bar >= _SHORTEST_BAR else ""
-        yield line.rstrip() if not bars else f"{line}  {style(bars, 'blue')}"
-    for note in table.notes:
-        yield from (style(part, "dim") for part in _wrap(note, width, "  "))
-
-
-def _fit(table: Table, width: int) -> list[int]:
-    """Largest width of each column: text columns shrink (the widest first) until the table fits."""
-    natural = [max(display_width(row[at]) for row in (table.headers, *table.rows)) for at in range(len(table.headers))]
-    available = width - 2 * (len(natural) - 1)
-    while sum(natural) > available:
-        candidates = table.left if any(natural[at] > 8 for at in table.left) else range(len(natural))
-        widest = max(candidates, key=lambda at: natural[at])
-        if natural[widest] <= 1:
-            break
-        natural[widest] -= 1
-    return natural
-
-
-def _row(cells: Sequence[str], lengths: Sequence[int], left: Sequence[int]) -> str:
-    return "  ".join(
-        pad(clip(cell, length), length, right=at not in left)
-        for at, (cell, length) in enumerate(zip(cells, lengths, strict=True))
-    )
+        lines += ["", *(style(part, "yellow") for part in wrap(title, width))]
+        lines += [part for message in messages for part in wrap(message, width, "  - ", "    ")]
+    return lines
 
 
 def numeric_leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -241,8 +181,8 @@ def render_compare(
     """
     if output_format != "table":
         return _compare_json(results, probabilities) if output_format == "json" else _compare_csv(results)
-    width = max(width, _NARROWEST)
-    style = _Style(colour=colour)
+    width = max(width, NARROWEST)
+    style = Style(colour=colour)
     lines = _compared_answers(results, probabilities, width, style)
     per_block = max(1, (width - 40) // 22)
     for start in range(1, len(results), per_block):
@@ -251,7 +191,7 @@ def render_compare(
             headers = [*table.headers[:2]]
             for at in block:
                 headers += [_letter(at), f"{_letter(at)} vs A"]
-            lines += ["", *_table_lines(Table(table.title, tuple(headers), table.rows), width, style)]
+            lines += ["", *table_lines(Table(table.title, tuple(headers), table.rows), width, style)]
     return "\n".join(lines) + "\n"
 
 
@@ -261,13 +201,13 @@ def _letter(position: int) -> str:
 
 
 def _compared_answers(
-    results: Sequence[Result], probabilities: Sequence[float | None], width: int, style: _Style
+    results: Sequence[Result], probabilities: Sequence[float | None], width: int, style: Style
 ) -> list[str]:
     lines: list[str] = []
     for position, result in enumerate(results):
         name = f"{_letter(position)}  {clean(result.scenario.get('name', ''))}"
-        lines += [style(part, "bold") for part in _wrap(name, width)]
-        lines += _wrap(answer_sentence(result), width, "   ")
+        lines += [style(part, "bold") for part in wrap(name, width)]
+        lines += wrap(answer_sentence(result), width, "   ")
     for position, probability in enumerate(probabilities, start=1):
         if probability is not None:
             lines.append(f"A is faster than {_letter(position)} with probability {probability:.2f}")

@@ -1,12 +1,8 @@
-"""The answer of a search: counts, the best strategies, the Pareto front, the best of every point of a sweep."""
+"""Answers a search: goes through the space, and makes the result of what was found."""
 
 from __future__ import annotations
 
-import functools
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,106 +16,9 @@ from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.search.regions import SearchSpace, search_space
+from perfmodel.study.search.result import Entry, SearchResult
 from perfmodel.study.search.walk import Found, Table, joined, run_task, tasks_of
 from perfmodel.study.search.wanted import Wanted, wanted
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One candidate of the answer.
-
-    Attributes
-    ----------
-    settings
-        What a scenario sets to be this candidate, by dotted path.
-    plan
-        The plan as results state it.
-    numbers
-        Every numeric result key.
-    """
-
-    settings: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    numbers: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """An evaluate-like entry: nested keys, and what to set."""
-        tree: dict[str, Any] = {"settings": dict(self.settings), "plans": [dict(self.plan)]}
-        for key, value in self.numbers.items():
-            *parents, leaf = key.split(".")
-            branch = tree
-            for parent in parents:
-                branch = branch.setdefault(parent, {})
-            branch[leaf] = value
-        tree.pop("step", None)
-        return tree
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The answer of a search.
-
-    Attributes
-    ----------
-    result
-        Full result of the best candidate; of the one that needs the least memory when nothing is feasible.
-    best, pareto
-        The best by the first objective, and the front of all objectives in the order of the first.
-    bests
-        The best of every point of a sweep, of every machine and of every number of devices.
-    """
-
-    space: SearchSpace
-    wanted: Wanted
-    found: Found
-    result: Result
-    best: tuple[Entry, ...]
-    pareto: tuple[Entry, ...]
-    bests: tuple[Entry, ...]
-    seconds: float
-
-    @property
-    def feasible(self) -> bool:
-        """Some candidate is allowed."""
-        return self.found.allowed > 0
-
-    @functools.cached_property
-    def reasons(self) -> tuple[str, ...]:
-        """Why there is no answer; empty when there is one."""
-        if self.feasible:
-            return ()
-        found = self.found
-        if not found.evaluated:
-            return (f"none of the {found.enumerated:,} candidates keeps the integer rules of model and machine",)
-        if found.feasible:
-            limits = ", ".join(one.key for one in self.wanted.bounds)
-            return (f"{found.feasible:,} candidates fit, but none keeps the constraints ({limits})",)
-        return (
-            f"none of {found.evaluated:,} possible candidates fits; the one that needs the least memory:",
-            *self.result.reasons,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The published JSON object."""
-        scenario = self.space.resolved
-        return self.result.to_dict() | {
-            "scenario": {"name": scenario.name, "sha256": scenario.sha256},
-            "question": "search",
-            "feasible": self.feasible,
-            "reasons": list(self.reasons),
-            "objectives": {one.key: one.sense for one in self.wanted.objectives},
-            "candidates_enumerated": self.found.enumerated,
-            "candidates_evaluated": self.found.evaluated,
-            "candidates_feasible": self.found.feasible,
-            "candidates_allowed": self.found.allowed,
-            "seconds": self.seconds,
-            "best": [one.to_dict() for one in self.best],
-            "pareto": [one.to_dict() for one in self.pareto],
-            "sweep": [one.to_dict() for one in self.bests],
-        }
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
 
 def search(resolved: ResolvedScenario, progress: Progress = unseen) -> SearchResult:
