@@ -1,59 +1,39 @@
-"""The answer of a solution as text: a sentence, then the tables of the result at the value."""
+"""A solution as text for the terminal, and as CSV."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import csv
+import io
 
-from perfmodel.engine.result import Result
-from perfmodel.report.display import clean, key_quantity, label_of_key
-from perfmodel.report.tables import render_text
-from perfmodel.report.words import Lines
-
-
-class Solved(Protocol):
-    """What a solution offers a report."""
-
-    @property
-    def result(self) -> Result: ...
-    @property
-    def written(self) -> str: ...
-    def to_dict(self) -> dict[str, Any]: ...
+from perfmodel.report.display import clean, is_number, unit_of_key
+from perfmodel.report.sentence import answer_sentence
+from perfmodel.report.tables import detail_lines, numeric_leaves
+from perfmodel.report.text_lines import NARROWEST, Style, wrap
+from perfmodel.study.solve import SolveResult
 
 
-def solve_sentence(solved: Solved) -> str:
-    """The answer in a sentence or two."""
-    said = solved.to_dict()
-    key, path = said["target"]["key"], clean(said["vary"])
-    label, target = label_of_key(key), key_quantity(key, said["target"]["value"])
-    if said["value"] is None:
-        return ""
-    here = key_quantity(key, solved.result.value(key))
-    if said["exact"]:
-        text = f"{path} = {solved.written}: {label} {here}, as asked"
-    elif said["meets_target"] == "exact":
-        text = f"{path} = {solved.written}: {label} {here}, nearest to the {target} asked for"
-    else:
-        word = said["meets_target"]
-        text = f"{path} = {solved.written}: the {word} value that meets {label} {target}; there it is {here}"
-    if said["crossings"] > 1:
-        text += f" (the first of {said['crossings']} such values)"
-    return text
+def render_text(solved: SolveResult, *, width: int = 100, colour: bool = False) -> str:
+    """The value in a sentence, where it was looked for, and the result there; as for one plan."""
+    width = max(width, NARROWEST)
+    style = Style(colour=colour)
+    answer = answer_sentence(solved.result)
+    first = clean(solved.sentence) if solved.feasible else answer
+    lines = [style(line, "bold" if solved.feasible else "red") for line in wrap(first, width)]
+    if solved.feasible:
+        lines += wrap(answer, width)
+    elif solved.sentence:
+        lines += wrap(clean(solved.sentence), width)
+    lines += [style(line, "dim") for line in wrap(clean(solved.looked), width)]
+    return "\n".join([*lines, *detail_lines(solved.result, width, style)]) + "\n"
 
 
-def render_solve(solved: Solved, *, width: int = 100, colour: bool = False) -> str:
-    """The sentence, where it was looked for, and the usual tables.
-
-    Parameters
-    ----------
-    solved
-        The answer of a solution.
-    width, colour
-        As in :func:`perfmodel.report.tables.render_text`.
-    """
-    lines = Lines(width, colour=colour)
-    sentence = solve_sentence(solved)
-    if sentence:
-        lines.add(sentence, style="bold" if solved.result.feasible else "red")
-        lines.add(solved.looked)
-        lines.add("")
-    return lines.text() + render_text(solved.result, width=width, colour=colour)
+def render_csv(solved: SolveResult) -> str:
+    """One line per key of the JSON object: ``key,value,unit`` in SI; empty for null."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("key", "value", "unit"))
+    units = {"value": solved.varied.unit, "between.from": solved.varied.unit, "between.to": solved.varied.unit}
+    for key, value in numeric_leaves(solved.to_dict()):
+        unit = units.get(key, unit_of_key(key)) if is_number(value) else ""
+        writer.writerow((key, "" if value is None else value, unit))
+    return buffer.getvalue()

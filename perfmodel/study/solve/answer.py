@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from perfmodel.engine.columns import evaluate_one
 from perfmodel.engine.evaluate import answer as evaluate_question
 from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.result import Result
-from perfmodel.engine.rows import number
 from perfmodel.errors import SpecError, nearest
 from perfmodel.specs.problems import Problem, raise_problems
 from perfmodel.specs.resolve import ResolvedScenario
@@ -50,6 +50,11 @@ class SolveResult:
     result: Result
 
     @property
+    def question(self) -> str:
+        """What was asked: says how the answer is shown."""
+        return "solve"
+
+    @property
     def value(self) -> float | None:
         """Value of the input, SI."""
         return self.solution.value
@@ -69,18 +74,36 @@ class SolveResult:
         """The result at the value is the target, and not only at least as good."""
         if self.value is None:
             return False
-        return abs(number(self.result.value(self.key)) - self.target) <= TOLERANCE * abs(self.target)
+        return abs(self.result.value(self.key) - self.target) <= TOLERANCE * abs(self.target)
 
     @property
     def written(self) -> str:
         """The value for people, with its unit."""
         return "" if self.value is None else shown(self.value, self.varied.unit)
 
+    @property
+    def sentence(self) -> str:
+        """The value and what is attained there; nothing where the target is not reached."""
+        if self.value is None:
+            return ""
+        here, asked = shown_result(self.key, self.result.value(self.key)), shown_result(self.key, self.target)
+        if self.exact:
+            what = f"brings {self.key} to {here}"
+        else:
+            what = f"is the {self.solution.how} value that meets {self.key} = {asked} ({here} there)"
+        again = f"; it is passed {self.solution.crossings} times, this is the first" if self.solution.several else ""
+        return f"{self.varied.path} = {self.written} {what}{again}"
+
+    @property
+    def looked(self) -> str:
+        """Where the value was looked for."""
+        ends = (shown(one, self.varied.unit) for one in (self.varied.lower, self.varied.upper))
+        return f"looked for from {' to '.join(ends)}"
+
     def to_dict(self) -> dict[str, Any]:
         """The published JSON object: that of the result at the value, and what was solved."""
         reached, varied = self.solution.reached, self.varied
         return self.result.to_dict() | {
-            "question": "solve",
             "vary": varied.path,
             "value": self.value,
             "unit": varied.unit,
@@ -96,9 +119,10 @@ class SolveResult:
     def to_json(self, *, indent: int | None = 2) -> str:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
-    def value_of(self, key: str) -> Any:
-        """A result key at the value."""
-        return self.result.value(key)
+    def report(self, path: str | Path) -> None:
+        """Write the one-file HTML report of the result at the value."""
+        said = tuple(line for line in (self.sentence, self.looked) if line)
+        replace(self.result, describe=(*said, *self.result.describe)).report(path)
 
 
 def solve(resolved: ResolvedScenario, progress: Progress = unseen) -> SolveResult:

@@ -46,6 +46,11 @@ class Solution:
     samples: Samples
 
     @property
+    def several(self) -> bool:
+        """The target is attained more than once."""
+        return self.how == "exact" and self.crossings > 1
+
+    @property
     def reached(self) -> tuple[float, float] | None:
         """Smallest and largest result among plans that can be (of all plans, when none can)."""
         tried = self.samples
