@@ -16,16 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.engine.composition import (
-    Evaluation,
-    cost_plan_keys,
-    evaluate_rows,
-    intern_keys,
-)
+from perfmodel.engine.composition import Evaluation, evaluate_rows
 from perfmodel.engine.headline import memory_fits, plan_rules, result_numbers
+from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.engine.problem import Problem, call_each
 from perfmodel.engine.sections import KeyCosts
-from perfmodel.machine.columns import with_columns
 from perfmodel.parallel.plan import Counts, Plan
 from perfmodel.parallel.rule import Mask
 from perfmodel.parallel.rules import violated
@@ -36,30 +31,6 @@ from perfmodel.units import Numeric
 #: stay in the cache of a processor.
 BLOCK_CANDIDATES = 2_097_152
 PART_CANDIDATES = 131_072
-
-
-@dataclass(frozen=True)
-class HardwarePoints:
-    """Numbers of the machine that vary, by spec path: columns of length h that belong together."""
-
-    columns: Mapping[str, NDArray[np.float64]]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()))) if self.columns else 1
-
-    def spread(self, problem: Problem, shape: tuple[int, ...]) -> Problem:
-        """The problem with these numbers as columns of a shape."""
-        if not self.columns:
-            return problem
-        shaped = {path: values.reshape(shape) for path, values in self.columns.items()}
-        return replace(problem, machine=with_columns(problem.machine, shaped))
-
-    def repeated(self, problem: Problem, each: int) -> Problem:
-        """The problem with every point repeated, for a column of keys on every point."""
-        if not self.columns:
-            return problem
-        repeated = {path: np.repeat(values, each) for path, values in self.columns.items()}
-        return replace(problem, machine=with_columns(problem.machine, repeated))
 
 
 @dataclass(frozen=True)
@@ -206,39 +177,40 @@ def possible_rows(problem: Problem, space: PlanSpace, start: int, stop: int) -> 
 
 
 def blocks_of_rows(
-    problem: Problem, space: PlanSpace, rows: NDArray[np.int64], points: HardwarePoints
+    problem: Problem, space: PlanSpace, rows: NDArray[np.int64], points: HardwarePoints, book: KeyBook | None = None
 ) -> Iterator[Block]:
-    """Blocks of possible rows, whose shard keys are costed together."""
+    """Blocks of possible rows; their shard keys are looked up in a book, or costed together."""
     if not len(rows):
         return
     columns = space.row_columns(rows)
-    costs, take = _cost_keys(problem, space, columns, points)
+    keyed = keyed_plan(space, columns)
+    book = KeyBook.of(problem, [keyed], points) if book is None else book
+    found = book.find(keyed, experts=problem.has_experts)
+    take = found.reshape(len(points), *_key_shape(space), len(rows))
     numbered = np.arange(space.switch_count, dtype=np.int64).reshape(space.switch_shape)
     length = max(BLOCK_CANDIDATES // (space.switch_count * len(points)), 1)
     for start in range(0, len(rows), length):
         part = slice(start, start + length)
         chosen = {name: column[part] for name, column in columns.items()}
-        yield Block(space, rows[part], chosen, points, problem, costs, take[..., part], numbered, space.switch_count)
+        yield Block(
+            space, rows[part], chosen, points, problem, book.costs, take[..., part], numbered, space.switch_count
+        )
 
 
-def _cost_keys(
-    problem: Problem, space: PlanSpace, columns: Mapping[str, Counts], points: HardwarePoints
-) -> tuple[KeyCosts, NDArray[np.int64]]:
-    """Cost the distinct keys of rows on every hardware point; the key of every (point, switch, row)."""
-    at = next((i for i, one in enumerate(space.switches) if "sequence_parallel" in one.columns), None)
-    values = [0] if at is None else list(space.switches[at].columns["sequence_parallel"])
-    if at is None:
-        values = [space.plan_of_rows(columns).sequence_parallel[0]]
-    each = len(columns["tp"])
+#: The switch that operators see.
+_KEY_SWITCH = "sequence_parallel"
+
+
+def _key_shape(space: PlanSpace) -> tuple[int, ...]:
+    """Lengths of the switches as far as the keys differ."""
+    return tuple(len(one) if _KEY_SWITCH in one.columns else 1 for one in space.switches)
+
+
+def keyed_plan(space: PlanSpace, columns: Mapping[str, Counts]) -> Plan:
+    """Plans of rows with every value of the switch that operators see, one value after the other."""
+    switch = next((one for one in space.switches if _KEY_SWITCH in one.columns), None)
+    if switch is None:
+        return space.plan_of_rows(columns)
+    each, values = len(columns["tp"]), switch.columns[_KEY_SWITCH]
     tiled: dict[str, Any] = {name: np.tile(column, len(values)) for name, column in columns.items()}
-    keyed = space.plan_of_rows(tiled, {"sequence_parallel": np.repeat(values, each)})
-    interned = intern_keys(keyed, problem.order)
-    count = len(interned.rows)
-    everywhere = replace(interned, rows=np.tile(interned.rows, len(points)))
-    costs = cost_plan_keys(points.repeated(problem, count), keyed, everywhere)
-    shape = [1] * len(space.switches)
-    if at is not None:
-        shape[at] = len(values)
-    take = interned.take.reshape(1, *shape, each)
-    offsets = count * np.arange(len(points), dtype=np.int64)
-    return costs, take + offsets.reshape((-1,) + (1,) * (take.ndim - 1))
+    return space.plan_of_rows(tiled, {_KEY_SWITCH: np.repeat(values, each)})

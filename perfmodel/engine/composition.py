@@ -123,12 +123,7 @@ def intern_keys(plan: Plan, order: Sequence[str], hardware: np.ndarray | None = 
     """
     if len(plan) == 1:
         return Interned(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
-    strides = group_strides(mesh_sizes(plan), order)
-    columns = [getattr(plan, name) for name in _KEY_COLUMNS] + [strides["tp"], strides["cp"], *_context_columns(plan)]
-    if np.any(plan.ep * plan.etp > 1):
-        columns += [plan.ep, plan.etp, *_ranks_inside_stages(plan, order)]
-    if np.any(plan.tp_blocks > 0):
-        columns += [plan.tp_rows, plan.tp_blocks, plan.tp_column_first]
+    columns = key_columns(plan, order, experts=bool(np.any(plan.ep * plan.etp > 1)))
     if hardware is not None:
         columns.append(hardware)
     code = np.zeros(len(plan), dtype=np.int64)
@@ -137,6 +132,19 @@ def intern_keys(plan: Plan, order: Sequence[str], hardware: np.ndarray | None = 
         code = compact * (int(np.max(column)) + 1) + column
     _, rows, take = np.unique(code, return_index=True, return_inverse=True)
     return Interned(rows, take)
+
+
+def key_columns(plan: Plan, order: Sequence[str], *, experts: bool) -> list[np.ndarray]:
+    """What operators see of plans: columns of one length.
+
+    ``experts``: some plan spreads experts over ranks.
+    """
+    strides = group_strides(mesh_sizes(plan), order)
+    columns = [getattr(plan, name) for name in _KEY_COLUMNS] + [strides["tp"], strides["cp"], *_context_columns(plan)]
+    if experts:
+        columns += [plan.ep, plan.etp, *_ranks_inside_stages(plan, order)]
+    columns += [plan.tp_rows, plan.tp_blocks, plan.tp_column_first]
+    return [np.broadcast_to(column, plan.tp.shape) for column in columns]
 
 
 def _context_columns(plan: Plan) -> list[np.ndarray]:

@@ -160,18 +160,11 @@ def _roofs(question: Question) -> dict[str, Any]:
 
 def _schedule(evaluation: Evaluation) -> dict[str, Any]:
     """Times of one micro-batch by stage, for the timeline (each stage takes the times of its class)."""
-    stages = round(number(evaluation.numbers.pp))
-    present = [
-        (round(number(one.position)), time)
-        for one, time in zip(evaluation.classes, evaluation.stage_times, strict=True)
-        if number(one.multiplicity) > 0.0
-    ]
-    by_position = dict(present)
-    middle = present[min(1, len(present) - 1)][1]
-    times = [by_position.get(stage, middle) for stage in range(stages)]
+    classes = zip(evaluation.classes, evaluation.stage_times, strict=True)
+    times = [time for one, time in classes for _ in range(round(number(one.multiplicity)))]
     return {
         "name": evaluation.numbers.schedule.name,
-        "pp": stages,
+        "pp": len(times),
         "virtual_stages": round(number(evaluation.numbers.virtual_stages)),
         "num_microbatches": round(number(evaluation.numbers.num_microbatches)),
         "forward_s": [number(time.forward_pass) for time in times],

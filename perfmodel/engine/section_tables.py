@@ -8,24 +8,8 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.lazy import lazy
-from perfmodel.engine.sections import KeyCosts, SectionCosts, Sections
+from perfmodel.engine.sections import POLICY_FIELDS, KeyCosts, SectionCosts, Sections
 from perfmodel.units import Numeric
-
-#: Fields that depend on the recompute policy.
-_POLICY_FIELDS = frozenset((
-    "recompute",
-    "tensor_recompute",
-    "panels_recompute",
-    "panels_exposed_recompute",
-    "context_recompute",
-    "context_exposed_recompute",
-    "expert_recompute",
-    "saved",
-    "recompute_flop",
-    "recompute_matrix_energy",
-    "recompute_vector_energy",
-    "recompute_memory_energy",
-))  # fmt: skip
 
 
 def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
@@ -41,8 +25,10 @@ def gather(costs: KeyCosts, take: np.ndarray, policy: np.ndarray) -> Sections:
     first = costs.sections[0]
 
     def pick(section: str) -> SectionCosts:
+        shared = all(getattr(one, section) is getattr(first, section) for one in costs.sections)
+
         def field(name: str) -> Numeric:
-            if name in _POLICY_FIELDS and len(costs.sections) > 1:
+            if name in POLICY_FIELDS and not shared:
                 table = _table([getattr(getattr(one, section), name) for one in costs.sections])
                 return table[policy, take] if table.shape[1] > 1 else table[policy, 0]
             column = getattr(getattr(first, section), name)

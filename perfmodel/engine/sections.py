@@ -8,7 +8,7 @@ attention) are averaged with their counts: stages are taken to hold the same mix
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from perfmodel.engine.communication import CommunicationCost, communication_costs
 from perfmodel.engine.draft import BACKWARD, FORWARD
@@ -90,6 +90,14 @@ class SectionCosts:
     recompute_flop: Numeric
 
 
+#: Fields that depend on the recompute policy.
+POLICY_FIELDS = frozenset((
+    "recompute", "tensor_recompute", "panels_recompute", "panels_exposed_recompute", "context_recompute",
+    "context_exposed_recompute", "expert_recompute", "saved", "recompute_flop", "recompute_matrix_energy",
+    "recompute_vector_energy", "recompute_memory_energy",
+))  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Sections:
     """The sections for one policy; ``leading``: layers of a kind that stands at the start only, where there is one."""
@@ -118,14 +126,13 @@ def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], polic
     rows = communication_costs(problem, sizes, groups)
     costed = list(zip(kernels, energies, strict=True))
     ends = [
-        _named(problem, name, _fold(problem, sizes, ((block, 1.0),), costed, rows, frozenset()))
+        _folded(problem, sizes, name, ((block, 1.0),), costed, rows, (frozenset(),))[0]
         for name, block in (("the embedding", problem.graph.prologue), ("the head", problem.graph.epilogue))
     ]
 
     def layers(name: str, blocks: Sequence[Block]) -> list[SectionCosts]:
-        shares = _mean_layer(problem, blocks)
-        folds = (_fold(problem, sizes, shares, costed, rows, problem.policies[policy]) for policy in policies)
-        return [_named(problem, name, one) for one in folds]
+        recomputed = [problem.policies[policy] for policy in policies]
+        return _folded(problem, sizes, name, _mean_layer(problem, blocks), costed, rows, recomputed)
 
     leading = problem.graph.leading
     others = layers("one layer", [block for block in problem.graph.blocks if not block.leading])
@@ -217,20 +224,22 @@ class _Fold:
         return list(found.values())
 
 
-def _fold(
+def _folded(
     problem: Problem,
     sizes: Sizes,
+    name: str,
     blocks: tuple[tuple[Block, Numeric], ...],
     costed: list[tuple[Kernel, KernelEnergy]],
     rows: tuple[CommunicationCost, ...],
-    recomputed: frozenset[str],
-) -> SectionCosts:
+    policies: Sequence[frozenset[str]],
+) -> list[SectionCosts]:
+    """A section for every set of recomputed operators; what does not depend on them is the same object in all."""
     weights = {block.name: weight for block, weight in blocks}
     fold = _Fold(
         [(kernel, energies, weights[kernel.block]) for kernel, energies in costed if kernel.block in weights],
         [(row, weights[row.use.block]) for row in rows if row.use.block in weights],
-        recomputed,
-        stopped_early(problem, [block for block, _ in blocks]) if recomputed else {},
+        frozenset(),
+        {},
         frozenset(
             (block.name, one.name)
             for block, _ in blocks
@@ -238,24 +247,53 @@ def _fold(
             if isinstance(one, (Attention, AttentionMatmul))
         ),
     )
+    always, stopped = _always(problem, sizes, blocks, fold), stopped_early(problem, [block for block, _ in blocks])
+    found: list[SectionCosts] = []
+    for recomputed in policies:
+        again = replace(fold, recomputed=recomputed, repeated=stopped if recomputed else {})
+        costs = SectionCosts(**always, **_of_policy(problem, sizes, blocks, again))
+        found.append(_named(problem, name, costs))
+    return found
+
+
+def _always(
+    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...], fold: _Fold
+) -> dict[str, Numeric]:
+    """Fields that do not depend on what is recomputed."""
     overhead = _overhead(problem, blocks)
-    return SectionCosts(
-        forward=fold.time(FORWARD) + overhead,
-        backward=fold.time(BACKWARD) + (2.0 * overhead if problem.workload.training else 0.0),
+    launched = overhead if problem.workload.training else 0.0
+    return {
+        "forward": fold.time(FORWARD) + overhead,
+        "backward": fold.time(BACKWARD) + 2.0 * launched,
         # Weight gradients are about half of the kernels of a backward pass, and of its launches.
-        weight_gradient=fold.weight_gradient() + (overhead if problem.workload.training else 0.0),
-        recompute=fold.time(FORWARD, recomputed_only=True) + _launched_again(overhead, blocks, recomputed)
-        if recomputed
-        else 0.0,
-        **_communication(problem, sizes, fold),
-        saved=saved_bytes(problem, sizes, blocks, recomputed),
-        saved_without_recompute=saved_bytes(problem, sizes, blocks, frozenset()),
+        "weight_gradient": fold.weight_gradient() + launched,
+        "tensor_regather": fold.communication("tp", phase=BACKWARD, regather=True),
+        **_communication(problem, sizes, fold, "forward", FORWARD),
+        **_communication(problem, sizes, fold, "backward", BACKWARD),
+        "saved_without_recompute": saved_bytes(problem, sizes, blocks, frozenset()),
         **section_parameters(problem, sizes, blocks),
         **orthogonal_work(problem, sizes, blocks),
-        **_energies(fold),
-        matrix_flop=_executed_flop(fold.kernels),
-        recompute_flop=_executed_flop(fold.select(FORWARD, recomputed_only=True)),
-    )
+        **_energies(fold.kernels),
+        "link_energy": total([row.energy * row.applied * weight for row, weight in fold.rows]),
+        "matrix_flop": _executed_flop(fold.kernels),
+    }
+
+
+def _of_policy(
+    problem: Problem, sizes: Sizes, blocks: tuple[tuple[Block, Numeric], ...], fold: _Fold
+) -> dict[str, Numeric]:
+    """Fields that depend on what is recomputed."""
+    if not fold.recomputed:
+        return dict.fromkeys(POLICY_FIELDS, 0.0) | {"saved": saved_bytes(problem, sizes, blocks, frozenset())}
+    again = fold.select(FORWARD, recomputed_only=True)
+    launched = _launched_again(_overhead(problem, blocks), blocks, fold.recomputed)
+    return {
+        "recompute": fold.time(FORWARD, recomputed_only=True) + launched,
+        **_communication(problem, sizes, fold, "recompute", FORWARD, recomputed_only=True),
+        "saved": saved_bytes(problem, sizes, blocks, fold.recomputed),
+        **{f"recompute_{name}": value for name, value in _energies(again).items()},
+        "recompute_flop": _executed_flop(again),
+    }
 
 
 def _executed_flop(kernels: list[tuple[Kernel, KernelEnergy, Numeric]]) -> Numeric:
@@ -263,26 +301,20 @@ def _executed_flop(kernels: list[tuple[Kernel, KernelEnergy, Numeric]]) -> Numer
     return total([kernel.flop * kernel.mean_share * weight for kernel, _, weight in kernels])
 
 
-def _communication(problem: Problem, sizes: Sizes, fold: _Fold) -> dict[str, Numeric]:
-    """Fields of the communication of one pass, by kind: forward, backward, and what recomputation repeats."""
-    times: dict[str, Numeric] = {"tensor_regather": fold.communication("tp", phase=BACKWARD, regather=True)}
-    for name, phase, again in (
-        ("forward", FORWARD, False),
-        ("backward", BACKWARD, False),
-        ("recompute", FORWARD, True),
-    ):
-        run = not again or bool(fold.recomputed)
-        chosen = {"phase": phase, "recomputed_only": again}
-        context = fold.communication("cp", **chosen) if run else 0.0
-        times |= {
-            f"tensor_{name}": fold.communication(*TENSOR_GROUPS, **chosen) if run else 0.0,
-            f"panels_{name}": _panels(fold, **chosen) if run and sizes.grid else 0.0,
-            f"panels_exposed_{name}": _exposed_panels(sizes.grid, fold, **chosen) if run and sizes.grid else 0.0,
-            f"context_{name}": context,
-            f"context_exposed_{name}": _exposed_context(problem, sizes, fold, context, **chosen) if run else 0.0,
-            f"expert_{name}": fold.communication("ep", "etp", **chosen) if run and problem.has_experts else 0.0,
-        }
-    return times
+def _communication(
+    problem: Problem, sizes: Sizes, fold: _Fold, name: str, phase: str, *, recomputed_only: bool = False
+) -> dict[str, Numeric]:
+    """Fields of the communication of one pass, by kind."""
+    chosen = {"phase": phase, "recomputed_only": recomputed_only}
+    context = fold.communication("cp", **chosen)
+    return {
+        f"tensor_{name}": fold.communication(*TENSOR_GROUPS, **chosen),
+        f"panels_{name}": _panels(fold, **chosen) if sizes.grid else 0.0,
+        f"panels_exposed_{name}": _exposed_panels(sizes.grid, fold, **chosen) if sizes.grid else 0.0,
+        f"context_{name}": context,
+        f"context_exposed_{name}": _exposed_context(problem, sizes, fold, context, **chosen),
+        f"expert_{name}": fold.communication("ep", "etp", **chosen) if problem.has_experts else 0.0,
+    }
 
 
 def _panels(fold: _Fold, *, phase: str, recomputed_only: bool) -> Numeric:
@@ -360,15 +392,8 @@ def stopped_early(problem: Problem, blocks: Iterable[Block]) -> dict[tuple[str, 
     return {(block, names[-1]): share for block, names in matmuls.items() if names}
 
 
-def _energies(fold: _Fold) -> dict[str, Numeric]:
-    again = fold.select(FORWARD, recomputed_only=True)
-    links = [row.energy * row.applied * weight for row, weight in fold.rows]
-    parts = (MATRIX, VECTOR, MEMORY)
-    result = {
-        f"{part}_energy": total([getattr(one, part) * weight for _, one, weight in fold.kernels]) for part in parts
+def _energies(kernels: list[tuple[Kernel, KernelEnergy, Numeric]]) -> dict[str, Numeric]:
+    return {
+        f"{part}_energy": total([getattr(one, part) * weight for _, one, weight in kernels])
+        for part in (MATRIX, VECTOR, MEMORY)
     }
-    result["link_energy"] = total(links)
-    result |= {
-        f"recompute_{part}_energy": total([getattr(one, part) * weight for _, one, weight in again]) for part in parts
-    }
-    return result

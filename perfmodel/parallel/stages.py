@@ -30,7 +30,7 @@ class StageTable:
     Attributes
     ----------
     names
-        ``first``, ``middle``, ``last``; or ``stage 0``, ``stage 1`` ... of a given layout.
+        ``first``, ``middle``, ``last``; or ``stage 0``, ``stages 1 to 14`` ... of a given layout.
     layers
         Layers held by one stage of the class (fractional only where the split is not even).
     has_embedding, has_head
@@ -93,7 +93,33 @@ def stage_table(plan: Plan, graph_layers: int, leading_layers: int = 0) -> Stage
         extra = 1.0 if plan.embedding_and_head_as_layers else 0.0
         table = _even_stages(plan.pp, float(graph_layers), extra, folded=schedule.folded)
     table = replace(table, leading=_leading(table, plan, float(leading_layers)))
-    return _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
+    table = _with_opposite(table, schedule.copies) if schedule.copies > 1.0 else table
+    return table if plan.layers_per_stage is None else _merged(table)
+
+
+def _merged(table: StageTable) -> StageTable:
+    """Neighbouring stages of a given layout that hold the same as one class, the first of them being its rank."""
+    held = list(zip(table.layers, table.has_embedding, table.has_head, table.leading, strict=True))
+    kinds = [tuple(float(column.flat[0]) for column in one) for one in held]
+    starts = [stage for stage, kind in enumerate(kinds) if not stage or kind != kinds[stage - 1]]
+    ends = [*starts[1:], len(kinds)]
+
+    def chosen(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        return tuple(columns[start] for start in starts)
+
+    return replace(
+        table,
+        names=tuple(
+            f"stage {start}" if end - start == 1 else f"stages {start} to {end - 1}"
+            for start, end in zip(starts, ends, strict=True)
+        ),
+        layers=chosen(table.layers),
+        has_embedding=chosen(table.has_embedding),
+        has_head=chosen(table.has_head),
+        position=chosen(table.position),
+        multiplicity=tuple(table.multiplicity[start] * (end - start) for start, end in zip(starts, ends, strict=True)),
+        leading=chosen(table.leading),
+    )
 
 
 def _leading(table: StageTable, plan: Plan, leading: float) -> tuple[Column, ...]:

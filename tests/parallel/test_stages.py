@@ -15,6 +15,12 @@ def total(table: StageTable, name: str) -> np.ndarray:
     return sum(column * times for column, times in zip(getattr(table, name), table.multiplicity, strict=True))
 
 
+def stage_by_stage(table, name="layers"):
+    """A column of every stage of the plans, from that of the classes."""
+    classes = zip(getattr(table, name), table.multiplicity, strict=True)
+    return [float(held[0]) for held, times in classes for _ in range(int(times[0]))]
+
+
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=20), st.integers(1, 160), st.booleans())
 def test_classes_add_up_to_the_model(stages, layers, units):
     table = stage_table(Plan.from_columns({"pp": stages}, embedding_and_head_as_layers=units), layers)
@@ -27,10 +33,16 @@ def test_classes_add_up_to_the_model(stages, layers, units):
 def test_given_layout_is_kept(layout):
     plan = Plan.from_columns({"pp": [len(layout)] * 3}, layers_per_stage=tuple(layout))
     table = stage_table(plan, sum(layout))
-    assert [float(column[2]) for column in table.layers] == layout
-    assert [float(column[0]) for column in table.position] == list(range(len(layout)))
+    assert stage_by_stage(table) == layout
+    assert [float(column[0]) for column in table.position] == [0.0, *np.cumsum([m[0] for m in table.multiplicity])[:-1]]
     assert total(table, "has_embedding").tolist() == total(table, "has_head").tolist() == [1.0] * 3
-    assert len(table) == len(layout)
+    assert len(table) <= len(layout)
+
+
+def test_neighbours_that_hold_the_same_are_one_class():
+    table = stage_table(Plan.from_columns({"pp": 16}, layers_per_stage=(3, *[4] * 13, 3, 3)), 61)
+    assert table.names == ("stage 0", "stages 1 to 13", "stage 14", "stage 15")  # the last one holds the head
+    assert [float(one[0]) for one in table.multiplicity] == [1, 13, 1, 1]
 
 
 def test_llama3_layout_gives_the_embedding_and_the_head_a_layer_each():
@@ -54,7 +66,7 @@ def test_single_stage_holds_everything_and_absent_classes_are_neutral():
 
 def test_a_layout_per_chunk_is_added_up_per_stage():
     plan = Plan.from_columns({"pp": 4, "virtual_stages": 2}, layers_per_stage=(0, 1, 1, 1, 1, 1, 1, 0))
-    assert [float(one[0]) for one in stage_table(plan, 6).layers] == [1, 2, 2, 1]
+    assert stage_by_stage(stage_table(plan, 6)) == [1, 2, 2, 1]
 
 
 @given(st.integers(2, 40), st.integers(2, 200), st.booleans())
@@ -71,15 +83,15 @@ def test_a_folded_pipeline_has_both_ends_of_the_model_on_its_first_stage(stages,
 def test_a_layout_per_chunk_of_a_folded_pipeline_comes_back():
     plan = Plan.from_columns({"pp": 3, "virtual_stages": 2}, schedule="zb-v", layers_per_stage=(1, 2, 3, 4, 5, 0))
     table = stage_table(plan, 15)
-    assert [float(one[0]) for one in table.layers] == [1 + 0, 2 + 5, 3 + 4]
-    assert [float(one[0]) for one in table.has_head] == [1, 0, 0]
+    assert stage_by_stage(table) == [1 + 0, 2 + 5, 3 + 4]
+    assert stage_by_stage(table, "has_head") == [1, 0, 0]
 
 
 def test_a_stage_of_dualpipe_is_the_mean_of_two_and_holds_both():
     plan = Plan.from_columns({"pp": 4}, schedule="dualpipe", layers_per_stage=(2, 4, 6, 8))
     table = stage_table(plan, 20)
-    assert [float(one[0]) for one in table.layers] == [5, 5, 5, 5]
-    assert [float(one[0]) for one in table.has_embedding] == [0.5, 0, 0, 0.5]
-    assert [float(one[0]) for one in table.has_head] == [0.5, 0, 0, 0.5]
+    assert stage_by_stage(table) == [5, 5, 5, 5]
+    assert stage_by_stage(table, "has_embedding") == [0.5, 0, 0, 0.5]
+    assert stage_by_stage(table, "has_head") == [0.5, 0, 0, 0.5]
     assert table.copies == 2.0
     assert total(table, "layers").tolist() == [20.0]

@@ -7,6 +7,7 @@ strategy is a column of a plan space.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.engine.blocks import HardwarePoints
+from perfmodel.engine.blocks import keyed_plan, possible_rows
 from perfmodel.engine.build import Question, build_question
+from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.errors import SpecError, UsageError
 from perfmodel.machine.columns import swept_paths
+from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.space import PlanSpace
 from perfmodel.specs.axes import Axis
 from perfmodel.specs.plain import is_mapping
@@ -85,10 +88,44 @@ class SearchSpace:
     resolved: ResolvedScenario
     regions: tuple[Region, ...]
     group_axes: tuple[Axis, ...] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    books: dict[int, KeyBook | None] = field(default_factory=dict[int, "KeyBook | None"], repr=False, compare=False)
 
     def __len__(self) -> int:
         return sum(region.size for region in self.regions)
+
+    def book(self, region: Region) -> KeyBook | None:
+        """Costs of the shard keys of all regions that share a problem; None where they are too many to know before."""
+        alike = [one for one in self.regions if one.question.problem is region.question.problem]
+        if sum(one.space.row_count for one in alike) > _BOOK_ROWS:
+            return None
+        key = id(region.question.problem)
+        if key not in self.books:
+            self.books[key] = _book(alike)
+        return self.books[key]
+
+    @functools.cached_property
+    def group_numbers(self) -> NDArray[np.int64]:
+        """Group of every region."""
+        return np.array([region.group for region in self.regions])
+
+    @functools.cached_property
+    def candidates_per_devices(self) -> NDArray[np.int64]:
+        """Candidates of a region with one number of devices."""
+        spaces = [region.space for region in self.regions]
+        return np.array([one.row_count // len(one.rows["devices"]) * one.switch_count for one in spaces])
+
+
+#: Rows whose keys are costed before a search: beyond, every task costs its own.
+_BOOK_ROWS = 4_000_000
+
+
+def _book(regions: Sequence[Region]) -> KeyBook | None:
+    plans: list[Plan] = []
+    for region in regions:
+        rows = possible_rows(region.question.problem, region.space, 0, region.space.row_count)
+        if len(rows):
+            plans.append(keyed_plan(region.space, region.space.row_columns(rows)))
+    return KeyBook.of(regions[0].question.problem, plans, regions[0].sweep.points) if plans else None
 
 
 def search_space(resolved: ResolvedScenario) -> SearchSpace:
@@ -135,7 +172,7 @@ def _regions_of_group(
         same = {path: value for path, value in changes.items() if path != "strategy.pipeline.layers_per_stage"}
         key = repr(sorted(same.items()))
         if key not in known:
-            known[key] = base if not same else build_question(resolved.candidate(**chosen, **same))
+            known[key] = base if not same else _question(resolved, base, chosen, same)
         values = chosen_values(columns, known[key], layers)
         if values is None:
             continue
@@ -143,6 +180,19 @@ def _regions_of_group(
         written = dict(chosen) | same | ({} if layers is None else layers.changes())
         regions.append(Region(first + len(regions), group, written, known[key], space, sweep))
     return regions
+
+
+#: Choices that change a plan beside its columns, and neither the graph nor the machine.
+_OF_THE_PLAN = {"strategy.pipeline.schedule", "strategy.pipeline.synchronous_update",
+                "strategy.pipeline.embedding_and_head_as_layers"}  # fmt: skip
+
+
+def _question(
+    resolved: ResolvedScenario, base: Question, chosen: Mapping[str, Any], changes: Mapping[str, Any]
+) -> Question:
+    """The question with some choices; where only the plan differs it shares the problem of another."""
+    question = build_question(resolved.candidate(**chosen, **changes))
+    return replace(question, problem=base.problem) if set(changes) <= _OF_THE_PLAN else question
 
 
 def _split_hardware(resolved: ResolvedScenario, axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:

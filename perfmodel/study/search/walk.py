@@ -116,7 +116,10 @@ def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
     region = space.regions[task.region]
     problem, plans, points = region.question.problem, region.space, region.sweep.points
     rows = possible_rows(problem, plans, task.start, task.stop)
-    parts = [_of_block(space, region, wanted, block) for block in blocks_of_rows(problem, plans, rows, points)]
+    parts = [
+        _of_block(space, region, wanted, block)
+        for block in blocks_of_rows(problem, plans, rows, points, space.book(region))
+    ]
     enumerated = (task.stop - task.start) * plans.switch_count * len(points)
     return joined(space, wanted, [_nothing(wanted, enumerated), *parts])
 
@@ -175,13 +178,8 @@ def _bests(space: SearchSpace, table: Table) -> Table:
 
 def group_of(space: SearchSpace, table: Table) -> NDArray[np.int64]:
     """Group, hardware point and index of the devices of every candidate: shape ``(n, 3)``."""
-    groups = np.array([region.group for region in space.regions])
-    per_devices = np.array([
-        region.space.row_count // len(region.space.rows["devices"]) * region.space.switch_count
-        for region in space.regions
-    ])  # fmt: skip
     region, point, candidate = table.place.T
-    return np.stack([groups[region], point, candidate // per_devices[region]], axis=1)
+    return np.stack([space.group_numbers[region], point, candidate // space.candidates_per_devices[region]], axis=1)
 
 
 def joined(space: SearchSpace, wanted: Wanted, parts: Sequence[Found]) -> Found:
