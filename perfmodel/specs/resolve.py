@@ -90,6 +90,13 @@ class ResolvedScenario:
         """Name of the scenario."""
         return self.scenario.name
 
+    def place(self, *path: str) -> Place:
+        """Where the scenario, or an option, says something."""
+        options = [one for one in self.overrides if one.split(".")[0] == path[0]]
+        if options or self.document is None:
+            return Place(f"--set {options[0]}" if options else ".".join(path))
+        return self.document.place(path)
+
     @functools.cached_property
     def sha256(self) -> str:
         """Hash of the content: of the scenario and of every spec behind it, however they are written."""

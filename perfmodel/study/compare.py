@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from perfmodel.engine.result import Result
+from perfmodel.study.intervals import log_time
 
 SCHEMA = "perfmodel.comparison/1"
-
-#: The interval of a headline runs from the 10th to the 90th percentile.
-_UPPER_QUANTILE = NormalDist().inv_cdf(0.9)
 
 
 @dataclass(frozen=True)
@@ -64,26 +60,10 @@ def compare(results: Sequence[Result]) -> Comparison:
 def _probability_faster(first: Result, second: Result) -> float | None:
     if not (first.feasible and second.feasible):
         return None
-    one, other = _log_time(first), _log_time(second)
+    one, other = log_time(first), log_time(second)
     if one is None or other is None:
         return None
     difference = one - other
     if difference.stdev == 0:
         return 0.5 if difference.mean == 0 else float(difference.mean < 0)
     return difference.cdf(0.0)
-
-
-def _log_time(result: Result) -> NormalDist | None:
-    """Distribution of the logarithm of the step time, from its interval (times err by factors: lognormal).
-
-    Where the result is scaled by a measurement, that is the better estimate.
-    """
-    interval: Mapping[str, Any] = result.uncertainty.get("time.step_s", {})
-    if result.measured is not None:
-        anchored = result.measured["anchored"]
-        interval = {**anchored, "p50": anchored["step_s"]}
-    bounds = [interval.get(name) for name in ("p10", "p50", "p90")]
-    if any(bound is None or bound <= 0 for bound in bounds):
-        return None
-    low, middle, high = (math.log(bound) for bound in bounds if bound is not None)
-    return NormalDist(middle, (high - low) / (2 * _UPPER_QUANTILE))

@@ -26,7 +26,7 @@ def shown_result(key: str, value: float) -> str:
         return f"{plain(100.0 * value)} %"
     if unit in _PREFIXED or (unit == "s" and value < 1.0):
         return format_quantity(value, unit, 4)
-    words = {"1": "", "day": " days"}.get(unit, f" {unit}")
+    words = {"1": "", "day": " day" if value == 1.0 else " days"}.get(unit, f" {unit}")
     return f"{plain(value)}{words}"
 
 

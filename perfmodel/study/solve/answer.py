@@ -21,7 +21,7 @@ from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.specs.scenario import key_unit
 from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.solve.curve import Curve
-from perfmodel.study.solve.inputs import Input, input_of, place_of
+from perfmodel.study.solve.inputs import Input, input_of
 from perfmodel.study.solve.roots import TOLERANCE, Solution, solve_freely, solve_whole
 from perfmodel.study.words import shown, shown_result
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -175,7 +175,7 @@ def _target(resolved: ResolvedScenario) -> tuple[str, float]:
     """The result key and its target in the unit of the key."""
     stated: Mapping[str, float | str] = resolved.scenario.until or {}
     key, value = next(iter(stated.items()))
-    place = place_of(resolved, "until", key)
+    place = resolved.place("until", key)
     question = build_question(resolved.candidate())
     evaluation, _ = evaluate_one(question.problem, question.plan)
     known = {name for name in result_numbers(question.problem, evaluation) if not name.startswith("step.")}

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from perfmodel.engine.build import Question, build_question
 from perfmodel.engine.columns import evaluate_columns, evaluate_one
-from perfmodel.engine.headline import headline_columns
+from perfmodel.engine.headline import headline_columns, plan_rules
 from perfmodel.errors import SpecError, UnsupportedOperator
 from perfmodel.parallel.rules import violated
-from perfmodel.engine.headline import plan_rules
 from perfmodel.specs.axes import Axis
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, tracked, unseen
 from perfmodel.study.search.choices import ROW_PATHS, chosen_values, plan_space
-from perfmodel.study.solve.inputs import Input, place_of
+from perfmodel.study.solve.inputs import Input
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Curve:
 
     def _of_plans(self, values: NDArray[np.float64]) -> Samples:
         whole = tuple(int(value) for value in values)
-        axis = Axis(self.varied.path, whole, place_of(self.resolved, "vary"))
+        axis = Axis(self.varied.path, whole, self.resolved.place("vary"))
         chosen = chosen_values({axis.path: axis}, self.question, None) or {}
         own = self.question.plan
         if ROW_PATHS[axis.path] != "dp_replicate":

@@ -65,14 +65,6 @@ class Input:
         return self.lower > 0.0 and self.upper / self.lower > 20.0
 
 
-def place_of(resolved: ResolvedScenario, *path: str) -> Place:
-    """Where a scenario says something."""
-    option = ".".join(path)
-    if path[0] in resolved.overrides:
-        return Place(f"--set {path[0]}")
-    return Place(option) if resolved.document is None else resolved.document.place(path)
-
-
 def input_of(resolved: ResolvedScenario) -> Input:
     """The input that a scenario varies.
 
@@ -82,7 +74,7 @@ def input_of(resolved: ResolvedScenario) -> Input:
         It is not a number of the scenario, or the interval cannot be.
     """
     path = str(resolved.scenario.vary)
-    place = place_of(resolved, "vary")
+    place = resolved.place("vary")
     candidate = resolved.candidate()
     machine = build_question(candidate).problem.machine
     column = path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
@@ -173,7 +165,7 @@ def _interval(
     if stated is None:
         lower, upper = _around(resolved, path, now, whole=whole)
         return max(lower, limits[0]), min(upper, limits[1])
-    place = place_of(resolved, "between")
+    place = resolved.place("between")
     lower, upper = (_end(place, value, unit, whole=whole) for value in (stated.from_, stated.to))
     if not lower < upper:
         words = f"from {stated.from_} to {stated.to}: `to` must be larger than `from`"
@@ -202,7 +194,7 @@ def _end(place: Place, value: float | str, unit: str, *, whole: bool) -> float:
 def _around(resolved: ResolvedScenario, path: str, now: float, *, whole: bool) -> tuple[float, float]:
     """A wide interval around the present value."""
     if now <= 0.0:
-        place = place_of(resolved, "vary")
+        place = resolved.place("vary")
         what = f"{path} has no value here from which to start; say where to look with `between: {{from: ..., to: ...}}`"
         raise_problems([Problem(place, "vary", what)])
     if path == DEVICES:
