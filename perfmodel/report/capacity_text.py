@@ -21,6 +21,9 @@ _COLUMNS = {
     "energy_kwh": ("energy", "Wh"), "peak_power_w": ("peak power", "W"),
 }  # fmt: skip
 
+#: Columns for which names of clusters and prices leave no room.
+_LEFT_OUT = ("tokens_per_s", "mfu", "peak_power_w")
+
 
 def render_text(found: CapacityResult, *, width: int = 100, colour: bool = False) -> str:
     """The answer in a sentence, the sizes around it, how sure they are, and the chosen point as for one plan."""
@@ -29,7 +32,7 @@ def render_text(found: CapacityResult, *, width: int = 100, colour: bool = False
     first = clean(found.sentence) if found.feasible else answer_sentence(found.result)
     lines = [style(line, "bold" if found.feasible else "red") for line in wrap(first, width)]
     if found.chosen is not None and found.chosen.size.entry is not None:
-        lines += [line for line in wrap(strategy_words(found.chosen.size.entry), width)]
+        lines += wrap(strategy_words(found.chosen.size.entry), width)
         lines += wrap(answer_sentence(found.result), width)
         lines += [style(line, "dim") for line in wrap(_granularity(found), width)]
     for table in capacity_tables(found):
@@ -45,17 +48,25 @@ def _granularity(found: CapacityResult) -> str:
     if chosen is None or chosen.size.variant.stated is not None:
         return "sizes: those that are listed"
     nodes = found.granularity // chosen.size.variant.node
-    return f"sizes: every whole {'node' if nodes == 1 else f'number of {nodes} nodes'} up to the answer"
+    return f"sizes: {'every whole node' if nodes == 1 else f'multiples of {nodes} nodes'} up to the answer"
 
 
 def _confidence(found: CapacityResult) -> str:
     """With how many devices the goal is met how surely."""
     said = [
-        f"{percent(share, 2)} sure: {_size(one)}" if one is not None else f"{percent(share, 2)} sure: no size"
+        f"{percent(share, 2)} sure with {_size(one)}" if one is not None else f"{percent(share, 2)} sure with no size"
         for share, one in found.confidence.items()
     ]
-    chance = "" if found.chosen is None else f"The answer meets the goal with {percent(found.chosen.probability, 2)}; "
-    return f"{chance}{'; '.join(said)}"
+    chance = "" if found.chosen is None else f"The answer meets the goal with probability {_sure(found.chosen)}; "
+    return f"{chance}{', '.join(said)}"
+
+
+def _sure(row: Row) -> str:
+    """A probability; nothing is certain."""
+    chance = row.probability
+    if chance is None:
+        return MISSING
+    return ">99.9 %" if chance > 0.999 else "<0.1 %" if chance < 0.001 else percent(chance, 2)
 
 
 def _size(row: Row) -> str:
@@ -74,16 +85,17 @@ def capacity_tables(found: CapacityResult) -> list[Table]:
 def _table(title: str, rows: Sequence[Row], found: CapacityResult) -> Table:
     dicts = [one.to_dict() for one in rows]
     several = {(one["cluster"], one["pricing"]) for one in dicts}
-    keys = [key for key in _COLUMNS if any(is_number(one[key]) for one in dicts)]
     named = ["cluster"] if len(several) > 1 else []
     named += ["pricing"] if any(one["pricing"] for one in dicts) and len(several) > 1 else []
+    left_out = _LEFT_OUT if named else ()
+    keys = [key for key in _COLUMNS if key not in left_out and any(is_number(one[key]) for one in dicts)]
     headers = ("devices", *named, *(_COLUMNS[key][0] for key in keys), "sure", "stopped by")
     cells = tuple(
         (
             count(one["devices"]),
             *(clean(one[name] or MISSING) for name in named),
             *(_cell(key, one[key]) for key in keys),
-            MISSING if one["probability"] is None else percent(one["probability"], 2),
+            _sure(row),
             clean(", ".join(one["stopped_by"]).replace("_", " ")) or _mark(row, found),
         )
         for row, one in zip(rows, dicts, strict=True)
@@ -109,7 +121,11 @@ def _cell(key: str, value: float | None) -> str:
 
 def render_csv(found: CapacityResult) -> str:
     """One line per size: the answer, those around it, those of other clusters and prices, and the surer ones."""
-    named = [("answer", found.chosen), *(("size", one) for one in found.sizes), *(("other", one) for one in found.others)]
+    named = [
+        ("answer", found.chosen),
+        *(("size", one) for one in found.sizes),
+        *(("other", one) for one in found.others),
+    ]
     named += [(f"sure {100 * share:.0f} %", one) for share, one in found.confidence.items()]
     rows = [{"list": name} | _flat(one) for name, one in named if one is not None]
     header = list(dict.fromkeys(["list", *(key for row in rows for key in row)]))

@@ -31,8 +31,8 @@ _SCALES = ("linear", "log")
 MAXIMUM_POINTS = 100_000
 #: Keys of a scenario that refer to specs of other kinds, and what of it an axis never is.
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
-_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "between", "goal",
-               "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
+_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "between",
+               "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -77,11 +77,11 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
             continue
         place = Place(f"--set {path}")
         axis = _axis(path, value, place, _shape_of_path(path))
+        found = [one for one in found if one.path != path and not one.path.startswith(f"{path}.")]
         if axis is None:
             single[path] = value
-            found = [one for one in found if one.path != path]
             continue
-        found = [one for one in found if one.path != path] + [axis]
+        found.append(axis)
         if not path.startswith("strategy.") and axis.values is not None:
             single[path] = axis.values[0]
     return Document(data, document.places, document.path), single, tuple(found)

@@ -6,20 +6,15 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from perfmodel.engine.result import Result
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.capacity.choice import Choice, best_of, choice_of
-from perfmodel.study.capacity.goal import DAYS, RATE, goal_of
+from perfmodel.study.capacity.goal import goal_of
+from perfmodel.study.capacity.refusal import nearest_of
 from perfmodel.study.capacity.result import CapacityResult, Row
-from perfmodel.study.capacity.sizes import DIVISIBILITY, MEMORY, RACK, Size, Sizes
+from perfmodel.study.capacity.sizes import DIVISIBILITY, Size, Sizes
 from perfmodel.study.capacity.variants import coarse_sizes, fine_sizes, variants_of
-from perfmodel.study.capacity.words import goal_words, machine_words, numbers_words, stop_words
 from perfmodel.study.intervals import probability_within, sure_factor
 from perfmodel.study.progress import Progress, unseen
-from perfmodel.study.search.wanted import Bound
-from perfmodel.study.words import shown_result
 
 #: Probabilities with which sizes are stated.
 CONFIDENCES = (0.8, 0.95)
@@ -96,65 +91,19 @@ def _possible(sizes: Sizes, several: Iterable[int]) -> Iterator[Row]:
     for devices in several:
         stops = sizes.stops(devices)
         if DIVISIBILITY not in stops:
-            yield _row(sizes, sizes.at(devices), stops)
+            yield _row(sizes, sizes.shown(devices), stops)
 
 
 def _without(resolved: ResolvedScenario, books: Sequence[Sizes]) -> CapacityResult:
-    """No size meets the goal: what the best does reach, and what stops it."""
-    nearest = [_nearest(one) for one in books]
-    reasons = tuple(text for one, size in zip(books, nearest, strict=True) for text in _reasons(one, size))
-    with_plan = [at for at, size in enumerate(nearest) if size.entry is not None]
-    at = min(with_plan, key=lambda one: -_margin(books[one], nearest[one])) if with_plan else 0
-    result = _failed(resolved, books[at].result(nearest[at]), reasons)
-    rows = tuple(
-        _row(one, size, one.stops(size.devices)) for one, size in zip(books, nearest, strict=True)
-    )
-    return CapacityResult(
-        books[0].goal, None, rows[at].stops, books[at].variant.node, rows, (), dict.fromkeys(CONFIDENCES), result
-    )
-
-
-def _margin(sizes: Sizes, size: Size) -> float:
-    return -np.inf if size.entry is None else sizes.goal.margin(size.entry.numbers)
-
-
-def _nearest(sizes: Sizes) -> Size:
-    """The size that comes nearest to the goal within the limits."""
-    free = replace(sizes.goal, minimise="devices", key=DAYS if np.isfinite(sizes.goal.days) else RATE)
-    book = replace(sizes, goal=free, _best={})
-    tried = [book.at(one) for one in coarse_sizes(sizes.variant)]
-    return max(tried, key=lambda one: (_margin(book, one), one.devices))
-
-
-def _reasons(sizes: Sizes, size: Size) -> tuple[str, ...]:
-    """Why no size of a variant meets the goal, and what can be reached."""
-    head = f"no size of {sizes.variant.cluster} meets the goal ({goal_words(sizes.goal)})"
-    stops = sizes.stops(size.devices)
-    if set(stops) & {RACK, MEMORY, DIVISIBILITY}:
-        return (f"{head}: with {size.devices:,} devices {stop_words(stops)}",)
-    reached = [words for one in (*sizes.bounds, *sizes.goal.bounds) if (words := _reach_words(sizes, one))]
-    if reached:
-        return (f"{head}: {'; or '.join(reached)}",)
-    best = "" if size.entry is None else f"; within the limits it is {machine_words(size)}, {numbers_words(size)}"
-    return (f"{head}: several limits stop it together ({', '.join(stops)}){best}",)
-
-
-def _reach_words(sizes: Sizes, bound: Bound) -> str:
-    """What a limit would have to be so that all others can be kept."""
-    if bound.column is not None:
-        return ""
-    reached = [(sizes.reach(one, bound), one) for one in coarse_sizes(sizes.variant)]
-    known = [(value, one) for value, one in reached if value is not None]
-    if not known:
-        return ""
-    side, limit = ("at least", bound.lower) if np.isfinite(bound.lower) else ("at most", bound.upper)
-    value, devices = (max if np.isfinite(bound.lower) else min)(known)
-    asked, found = shown_result(bound.key, limit), shown_result(bound.key, value)
-    return f"{bound.key} {side} {asked} would have to be {found}, with {devices:,} devices"
-
-
-def _failed(resolved: ResolvedScenario, result: Result, reasons: tuple[str, ...]) -> Result:
+    """No size meets the goal: what comes nearest, and what stops it."""
+    nearest = [nearest_of(one) for one in books]
+    first = min(range(len(books)), key=lambda at: nearest[at].excess)
+    book, size = books[first], nearest[first].size
+    result = book.result(size)
+    reasons = (*(one.reason for one in nearest), *result.reasons)
     named = {"name": resolved.name, "sha256": resolved.sha256}
-    return replace(
-        result, scenario=named, question="capacity", feasible=False, reasons=(*reasons, *result.reasons)
+    said = replace(result, scenario=named, question="capacity", feasible=False, reasons=reasons)
+    rows = tuple(_row(one, near.size, near.stops) for one, near in zip(books, nearest, strict=True))
+    return CapacityResult(
+        book.goal, None, nearest[first].stops, book.variant.node, rows, (), dict.fromkeys(CONFIDENCES), said
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from perfmodel.study.capacity.goal import RATE
 from perfmodel.study.capacity.sizes import Size, Sizes
 from perfmodel.study.capacity.variants import coarse_sizes, fine_sizes, granularity_of
 
@@ -27,12 +30,13 @@ class Choice:
     granularity: int
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """Smaller is better."""
+    def rank(self) -> tuple[float, float, float]:
+        """Smaller is better; of as many devices the faster, of as fast ones the cheaper."""
         value = self.size.value(self.sizes.goal.key)
-        ordered = -value if self.sizes.goal.key.startswith("metrics.") else value
-        devices = float(self.size.devices)
-        return (devices, ordered) if self.sizes.goal.bounds_time else (ordered, devices)
+        ordered = -value if self.sizes.goal.key == RATE else value
+        devices, money = float(self.size.devices), self.size.value("money.per_million_tokens_usd")
+        money = money if np.isfinite(money) else np.inf
+        return (devices, ordered, money) if self.sizes.goal.bounds_time else (ordered, devices, money)
 
 
 def choice_of(sizes: Sizes, factor: float = 1.0) -> Choice | None:

@@ -96,7 +96,8 @@ def goal_of(resolved: ResolvedScenario, question: Question) -> Goal:
     if stated.minimise in _KEYS:
         key = next((one for one in _KEYS[stated.minimise] if one in known), "")
     if not key:
-        needs = "`pricing:` (or a device with a price)" if resolved.scenario.pricing is None else "`site: {electricity:}`"
+        priced = resolved.scenario.pricing is not None
+        needs = "`site: {electricity:}`" if priced else "`pricing:` (or a device with a price)"
         raise SpecError(f"{place}: goal: to minimise money on {resolved.cluster.name}, the scenario needs {needs}")
     days = np.inf if stated.deadline is None else float(stated.deadline.value) / _SECONDS_PER_DAY
     return Goal(stated.minimise, days, float(stated.tokens_per_s or 0), key)

@@ -83,8 +83,10 @@ class Sizes:
         self.tell(devices)
         of_goal = () if self.goal.bounds_time else self.goal.surer(factor).bounds
         space, found = self._walk(devices, (*self.bounds, *of_goal))
-        table = found.bests.in_order()
-        listed = entries(space, table.take(np.arange(min(len(table), 1))))
+        return self._first(devices, space, found)
+
+    def _first(self, devices: int, space: SearchSpace, found: Found) -> Size:
+        listed = entries(space, found.best.take(np.arange(min(len(found.best), 1))))
         return Size(self.variant, devices, self._named(listed[0], devices) if listed else None, met=False)
 
     def _named(self, entry: Entry, devices: int) -> Entry:
@@ -117,30 +119,34 @@ class Sizes:
         if not found.feasible:
             return (MEMORY,)
         bounds = (*self.bounds, *self.goal.surer(factor).bounds)
-        alone = [one for one in bounds if self._allows(devices, tuple(other for other in bounds if other != one))]
-        alone = alone or [one for one in bounds if not self._allows(devices, (one,))] or list(bounds)
-        return tuple(dict.fromkeys(limit_word(one) for one in alone))
+        words = list(dict.fromkeys(limit_word(one) for one in bounds))
+        alone = [word for word in words if self._allows(devices, _without(bounds, word))]
+        kept = [one for one in words if self._allows(devices, tuple(b for b in bounds if limit_word(b) == one))]
+        return tuple(alone or [one for one in words if one not in kept] or words)
 
     def _allows(self, devices: int, bounds: tuple[Bound, ...]) -> bool:
         return self._walk(devices, bounds)[1].allowed > 0
 
-    def reach(self, devices: int, bound: Bound) -> float | None:
-        """What a result comes to at best where all other limits are kept and the goal is met; None: they cannot be."""
-        others = tuple(one for one in (*self.bounds, *self.goal.bounds) if one != bound)
-        most = np.isfinite(bound.lower)
-        wanted = looked_for(bound.key, others, most=bool(most))
-        _, found = self._gone_through(self._space(devices), wanted)
-        if not len(found.best) or not self.rack_is_enough:
-            return None
-        value = float(found.best.values[0, 0])
-        return -value if most else value
+    def reach(self, devices: int, bound: Bound) -> Size:
+        """The plan of a size with the best of a limited result where all other limits are kept and the goal is met."""
+        others = _without((*self.bounds, *self.goal.bounds), limit_word(bound))
+        wanted = looked_for(bound.key, others, most=bool(np.isfinite(bound.lower)))
+        return self._first(devices, *self._gone_through(self._space(devices), wanted))
+
+    def shown(self, devices: int) -> Size:
+        """The size for a table: its best plan, and where none keeps the limits the one that would be without them."""
+        size = self.at(devices)
+        for bounds in (self.bounds, ()):
+            if size.entry is None:
+                size = self._first(devices, *self._walk(devices, bounds))
+        return size
 
     def result(self, size: Size) -> Result:
         """The full result of the best plan of a size; of the one that comes nearest to fitting where there is none."""
         if size.entry is not None:
             return full_result_of(self.variant, size.entry)
         space, found = self._walk(size.devices, ())
-        return full_result(space, found.bests.in_order() if len(found.bests) else found.least_memory)
+        return full_result(space, found.best if len(found.best) else found.least_memory)
 
     @functools.cached_property
     def deviation(self) -> float:
@@ -150,6 +156,11 @@ class Sizes:
             return 0.0
         time = log_time(full_result_of(self.variant, known[-1].entry))
         return 0.0 if time is None else time.stdev
+
+
+def _without(bounds: tuple[Bound, ...], word: str) -> tuple[Bound, ...]:
+    """Limits but those of a word: the power of a site is one limit, on average and at peak."""
+    return tuple(one for one in bounds if limit_word(one) != word)
 
 
 def full_result_of(variant: Variant, entry: Entry) -> Result:

@@ -96,7 +96,8 @@ def _variant(
 ) -> Variant:
     document, values = _single(resolved)
     left = tuple(axis for axis in resolved.axes if axis.path not in (_CLUSTER, _PRICING, DEVICES))
-    here = {path: value for path, value in values.items() if path not in (_CLUSTER, _PRICING, DEVICES)}
+    set_anew = {_CLUSTER, DEVICES, *settings}
+    here = {path: value for path, value in values.items() if path not in set_anew}
     own = replace(resolved, axes=left, single=(document, {**here, **settings}))
     candidate = own.candidate()
     question = build_question(candidate)

@@ -186,7 +186,7 @@ def _target(resolved: ResolvedScenario) -> tuple[str, float]:
         raise_problems([Problem(place, "until", what)])
     try:
         unit = key_unit(key)
-        target = value if isinstance(value, float) else parse_quantity(value, unit) / parse_unit(unit).factor
+        target = parse_quantity(value, unit) / parse_unit(unit).factor if isinstance(value, str) else float(value)
     except UnitError as error:
         raise SpecError(f"{place}: until.{key}: {error}") from None
     if not np.isfinite(target) or target <= 0.0:

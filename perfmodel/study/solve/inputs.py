@@ -75,22 +75,22 @@ def input_of(resolved: ResolvedScenario) -> Input:
     """
     path = str(resolved.scenario.vary)
     place = resolved.place("vary")
-    candidate = resolved.candidate()
-    machine = build_question(candidate).problem.machine
+    machine = build_question(resolved.candidate()).problem.machine
     column = path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
     known = set(swept_paths(machine))
     value = present_value(resolved, path)
-    shape = _shape(path)
+    if value is None:  # not stated, but the machine has a number of that name: from a class
+        value = next((one for one in machine.provenance.values() if one.path == column), None)
+    shape = _shape(path) or (Shape() if column in known else None)
     unit = value.unit if isinstance(value, Sourced) else _unit(shape)
     if shape is None or not (unit or _is_count(value)):
         choices = known | {f"cluster.{one}" for one in known if one.startswith("accelerator.")} | _counts(resolved)
-        raise_problems([
-            Problem(place, "vary", f"{path!r} is not a number of this scenario{nearest(path, choices)}")
-        ])  # fmt: skip
-    whole = not unit
+        what = f"{path!r} is not a number of this scenario{nearest(path, choices)}"
+        raise_problems([Problem(place, "vary", what)])
+    limits = (0.0, np.inf) if shape is None else shape.limits
     now = float(value.value if isinstance(value, Sourced) else value or 0.0)
-    lower, upper = _interval(resolved, path, unit or "1", now, shape.limits, whole=whole)
-    return Input(path, unit or "1", whole, lower, upper, column if column in known else None)
+    lower, upper = _interval(resolved, path, unit or "1", now, limits, whole=not unit)
+    return Input(path, unit or "1", not unit, lower, upper, column if column in known else None)
 
 
 def _is_count(value: Any) -> bool:
