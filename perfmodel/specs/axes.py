@@ -83,7 +83,7 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
             continue
         found.append(axis)
         if not path.startswith("strategy.") and axis.values is not None:
-            single[path] = axis.values[0]
+            single[path] = _first(axis)
     return Document(data, document.places, document.path), single, tuple(found)
 
 
@@ -96,7 +96,7 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
     axis = _axis(dotted(path), value, document.place(path), shape) if path else None
     if axis is not None:
         found.append(axis)
-        return _ABSENT if path[0] == "strategy" or axis.values is None else axis.values[0]
+        return _ABSENT if path[0] == "strategy" or axis.values is None else _first(axis)
     if not is_mapping(value):
         return value
     kept: dict[str, Any] = {}
@@ -112,6 +112,14 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
 
 
 _ABSENT = object()
+
+
+def _first(axis: Axis) -> Any:
+    """The first value; of a cluster without its sizes, where it has several."""
+    first = (axis.values or (None,))[0]
+    if axis.path == "cluster" and is_mapping(first) and not isinstance(first.get("devices", 0), int):
+        return {key: one for key, one in first.items() if key != "devices"}
+    return first
 
 
 def _below(path: KeyPath, key: str, shape: Shape | None) -> Shape | None:
@@ -139,7 +147,11 @@ def _axis(path: str, value: Any, place: Place, shape: Shape | None) -> Axis | No
         return Axis(path, None, place)
     if is_mapping(value) and {"from", "to"} <= set(value):
         return Axis(path, tuple(_range(path, value, place)), place)
-    if not is_list(value) or (shape is not None and shape.is_list and not _is_list_of_lists(value)):
+    if (
+        path == "cluster.pools"
+        or not is_list(value)
+        or (shape is not None and shape.is_list and not _is_list_of_lists(value))
+    ):
         return None
     if shape is not None and shape.is_open:
         return None

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from perfmodel.engine.result import Result, ResultWarning
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.capacity.choice import Choice, best_of, choice_of
 from perfmodel.study.capacity.goal import goal_of
@@ -47,12 +48,21 @@ def capacity(resolved: ResolvedScenario, progress: Progress = unseen) -> Capacit
     sizes = _around(best)
     below = [one for one in sizes if one.size.devices < best.size.devices]
     others = tuple(_row(one.sizes, one.size) for one in choices if one is not None and one is not best)
-    result = best.sizes.result(best.size)
-    said = replace(result, question="capacity", scenario={"name": resolved.name, "sha256": resolved.sha256})
+    said = _said(resolved, best.sizes.result(best.size))
     return CapacityResult(
         best.sizes.goal, _row(best.sizes, best.size), _binding(best, below), best.granularity, sizes, others,
         {share: _sure(books, share) for share in CONFIDENCES}, said,
     )  # fmt: skip
+
+
+def _said(resolved: ResolvedScenario, result: Result) -> Result:
+    """The result as the answer of this scenario; the power of a rack was looked at."""
+    named = {"name": resolved.name, "sha256": resolved.sha256}
+
+    def warnings() -> tuple[ResultWarning, ...]:
+        return tuple(one for one in result.warnings if one.path != "site.rack_power")
+
+    return replace(result, scenario=named, question="capacity", warner=warnings)
 
 
 def _binding(best: Choice, below: Sequence[Row]) -> tuple[str, ...]:
@@ -101,8 +111,7 @@ def _without(resolved: ResolvedScenario, books: Sequence[Sizes]) -> CapacityResu
     book, size = books[first], nearest[first].size
     result = book.result(size)
     reasons = (*(one.reason for one in nearest), *result.reasons)
-    named = {"name": resolved.name, "sha256": resolved.sha256}
-    said = replace(result, scenario=named, question="capacity", feasible=False, reasons=reasons)
+    said = replace(_said(resolved, result), feasible=False, reasons=reasons)
     rows = tuple(_row(one, near.size, near.stops) for one, near in zip(books, nearest, strict=True))
     return CapacityResult(
         book.goal, None, nearest[first].stops, book.variant.node, rows, (), dict.fromkeys(CONFIDENCES), said

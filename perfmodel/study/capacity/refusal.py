@@ -50,6 +50,11 @@ class _Reached:
         return self.size.value(self.bound.key)
 
     @property
+    def is_kept(self) -> bool:
+        """The limit holds."""
+        return bool(self.bound.holds(np.array(self.value)))
+
+    @property
     def excess(self) -> float:
         """Ratio of value and limit, whichever is the larger."""
         ratio = self.value / self.limit if self.limit else np.inf
@@ -91,6 +96,7 @@ def _reached(sizes: Sizes) -> list[_Reached]:
         known = [one for one in tried if one.size.entry is not None]
         best = min(known, key=lambda one: one.excess, default=None)
         word = limit_word(bound)
-        if best is not None and (word not in found or best.excess > found[word].excess):
+        # Of limits on one thing (average and peak power) the one that can be kept is not what stops.
+        if best is not None and not best.is_kept and (word not in found or best.excess > found[word].excess):
             found[word] = best
     return list(found.values())

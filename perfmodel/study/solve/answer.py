@@ -135,7 +135,15 @@ def solve(resolved: ResolvedScenario, progress: Progress = unseen) -> SolveResul
     """
     key, target = _target(resolved)
     varied = input_of(resolved)
-    curve = Curve(resolved, varied, key, progress)
+    found = _solved(resolved, Curve(resolved, varied, key, progress), target)
+    if found.solution.how == "exact" and found.value is not None and not found.exact and varied.column is not None:
+        # A scenario with this number differs in more than the number of the machine: then each value is one of its own.
+        found = _solved(resolved, Curve(resolved, replace(varied, column=None), key, progress), target)
+    return found
+
+
+def _solved(resolved: ResolvedScenario, curve: Curve, target: float) -> SolveResult:
+    varied, key = curve.varied, curve.key
     solution = (solve_whole if varied.whole else solve_freely)(curve, target)
     at = solution.value if solution.value is not None else _nearest(solution, target)
     changes = {} if at is None else {varied.path: varied.written(at)}
