@@ -152,7 +152,7 @@ def spec_fields() -> str:
     """Every field that a file may have, by kind."""
     parts: list[str] = []
     for kind in KINDS:
-        schema = schema_for(kind)
+        schema = schema_for(kind, axes=False)
         summary = first_paragraph(kind_of(kind).load_model().__doc__)
         parts += [f"## {kind}", "", summary, ""]
         parts += table(("field", "type", "needed"), field_rows(schema, schema.get("$defs", {}), "", ()))

@@ -28,6 +28,11 @@ _NUMBER: dict[str, Any] = {"type": "number"}
 _OPTIONAL: dict[str, Any] = {"type": ["number", "null"]}
 _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}
+#: Numbers by dotted result key, nested.
+_NUMBERS: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_NUMBER, {"$ref": "#/$defs/numbers"}]},
+}
 _COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data")
 _TIME_PARTS = (
     "forward_s",
@@ -63,6 +68,30 @@ def result_schema() -> dict[str, Any]:
             | _numbers()
             | _rows()
         ),
+        "allOf": [{"if": {"properties": {"question": {"const": "search"}}}, "then": _object(_search())}],
+        "$defs": {"numbers": _NUMBERS, "entry": _entry()},
+    }
+
+
+def _search() -> dict[str, Any]:
+    """Keys that a search adds to the result of its best candidate."""
+    counts = ("enumerated", "evaluated", "feasible", "allowed")
+    entries = _list({"$ref": "#/$defs/entry"})
+    return {
+        "objectives": {"type": "object", "minProperties": 1, "additionalProperties": {"enum": ["min", "max"]}},
+        **{f"candidates_{name}": _WHOLE for name in counts},
+        "seconds": _NUMBER,
+        **dict.fromkeys(("best", "pareto", "sweep"), entries),
+    }
+
+
+def _entry() -> dict[str, Any]:
+    """One candidate of a search: what a scenario sets to be it, and its numbers as in a result."""
+    numbers = {"$ref": "#/$defs/numbers"}
+    stated = {"settings": {"type": "object"}, "plans": _list(_plan())}
+    return {
+        **_object(stated | dict.fromkeys(("time", "memory", "energy", "metrics"), numbers)),
+        "additionalProperties": numbers,
     }
 
 

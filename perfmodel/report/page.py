@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from perfmodel.engine.result import Result
 from perfmodel.files import write_whole
@@ -56,8 +56,40 @@ def render_page(result: Result) -> str:
     from perfmodel.report.plots import figures
 
     drawn = figures(result)
-    sections = [(title, body) for title, make in _SECTIONS for body in [make(result, drawn)] if body]
-    name = text(result.scenario.get("name") or "scenario")
+    return document(result.scenario.get("name"), result_sections(result, drawn), drawn, result, result.version)
+
+
+class _Answered(Protocol):
+    """What the last line of a page offers as JSON."""
+
+    def to_json(self) -> str: ...
+
+
+def result_sections(result: Result, drawn: _Figures) -> list[tuple[str, str]]:
+    """Title and content of every page that applies."""
+    made = [(title, make(result, drawn)) for title, make in _SECTIONS]
+    return [(title, body) for title, body in made if body]
+
+
+def document(
+    name: str | None, sections: Sequence[tuple[str, str]], drawn: _Figures, answered: _Answered, version: str
+) -> str:
+    """One HTML document of some sections.
+
+    Parameters
+    ----------
+    name
+        Title of the document.
+    sections
+        Title and HTML of each.
+    drawn
+        The figures that the sections show.
+    answered
+        What can be saved as JSON.
+    version
+        Of the program.
+    """
+    title = text(name or "scenario")
     links = "".join(
         f'<li><a href="#{_anchor(title)}">{at}. {title}</a></li>' for at, (title, _) in enumerate(sections, 1)
     )
@@ -70,9 +102,9 @@ def render_page(result: Result) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{name}</title><style>{STYLE}</style></head><body>"
-        f'<header><h1>{name}</h1></header><nav aria-label="Pages"><ol>{links}</ol></nav><main>{bodies}</main>'
-        f"<footer>perfmodel {text(result.version)}. {_download(result)}</footer>{_scripts(drawn)}</body></html>\n"
+        f"<title>{title}</title><style>{STYLE}</style></head><body>"
+        f'<header><h1>{title}</h1></header><nav aria-label="Pages"><ol>{links}</ol></nav><main>{bodies}</main>'
+        f"<footer>perfmodel {text(version)}. {_download(answered)}</footer>{_scripts(drawn)}</body></html>\n"
     )
 
 
@@ -85,8 +117,8 @@ def _scripts(drawn: _Figures) -> str:
     return f"<script>{get_plotlyjs()}</script><script>{SCRIPT}</script>"
 
 
-def _download(result: Result) -> str:
-    data = base64.b64encode(result.to_json().encode()).decode()
+def _download(answered: _Answered) -> str:
+    data = base64.b64encode(answered.to_json().encode()).decode()
     return f'<a download="result.json" href="data:application/json;base64,{data}">The result as JSON</a>'
 
 
@@ -96,20 +128,35 @@ def _anchor(title: str) -> str:
 
 def to_html_fragment(result: Result) -> str:
     """The answer sentence and the tables as HTML, for a notebook (no figures, no scripts)."""
-    tables = "".join(table_html(table) for table in content.all_tables(result))
-    notes = list_html([line for line in content.uncertainty_lines(result) if line])
-    warnings = "".join(f"<h3>{text(title)}</h3>{list_html(lines)}" for title, lines in content.warning_groups(result))
+    return fragment(f"{_sentence(result)}{details(result)}")
+
+
+def fragment(body: str) -> str:
+    """HTML with the few styles that it needs in a notebook."""
     style = (
         ".pm td.bar span{display:block;height:.7em;background:#0072b2}.pm td.bar{width:10em}.pm .left{text-align:left}"
         ".pm .right{text-align:right}.pm h3{margin:1em 0 .3em}"
     )
+    return f'<div class="pm"><style>{style}</style>{body}</div>'
+
+
+def details(result: Result) -> str:
+    """What it would take to fit, the tables and the warnings of a result."""
+    tables = "".join(table_html(table) for table in content.all_tables(result))
+    notes = list_html([line for line in content.uncertainty_lines(result) if line])
+    warnings = "".join(f"<h3>{text(title)}</h3>{list_html(lines)}" for title, lines in content.warning_groups(result))
     shortfall = list_html(content.shortfall_lines(result)) if content.shortfall_lines(result) else ""
-    return f'<div class="pm"><style>{style}</style>{_sentence(result)}{shortfall}{tables}{notes}{warnings}</div>'
+    return f"{shortfall}{tables}{notes}{warnings}"
 
 
 def _sentence(result: Result) -> str:
-    said = unbroken(text(answer_sentence(result)))
-    if result.feasible:
+    return sentence_html(answer_sentence(result), feasible=result.feasible)
+
+
+def sentence_html(sentence: str, *, feasible: bool) -> str:
+    """The answer in a sentence; one without an answer stands out."""
+    said = unbroken(text(sentence))
+    if feasible:
         return f'<p class="sentence">{said}</p>'
     return f'<p class="sentence infeasible"><strong>infeasible</strong>{said.removeprefix("infeasible")}</p>'
 

@@ -36,6 +36,21 @@ MEANINGS: dict[str, Look] = {
     "limit": Look("#B00020"),
 }
 
+#: Strategies of a search, and the ends of what an input moves.
+CHOICES: dict[str, Look] = {
+    "chosen": Look("#D55E00"),
+    "candidate": Look("#0072B2"),
+    "other": Look("#A9B2BB"),
+    "ideal": Look("#7A7A7A"),
+    "low": Look("#0072B2"),
+    "high": Look("#E69F00", "/"),
+}
+#: Series that have no meaning of their own; markers and dashes keep them apart in grey.
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#332288")
+#: From little to much: light enough for dark text on it, and one for more values than can be written.
+SCALE = ((0.0, "#F7FAFC"), (1.0, "#4A98C9"))
+WIDE_SCALE = "Cividis"
+
 #: Parts of the memory: a family of its own, from dark to light, so that it does not read as time.
 MEMORY_PARTS: dict[str, Look] = {
     "weights_bytes": Look("#12355B"),

@@ -32,6 +32,7 @@ from perfmodel.study.search.result import Entry, SearchResult
 MOST_ROWS = 12
 _MOST_SWEPT = 40
 _GAP = 2
+_FOLLOWS = "dp"
 _UTILISATIONS = ("mfu", "hfu", "goodput")
 #: Plan key -> header, in the order of the columns; the last ones go first where there is no room.
 _PLAN_HEADERS = {
@@ -56,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Column:
+class ChoiceColumn:
     """A column of choices: its header and the cell of an entry."""
 
     header: str
@@ -71,19 +72,19 @@ class _Column:
         return "either" if set(values) == {"yes", "no"} else "/".join(values)
 
 
-def choice_columns(search: SearchResult, entries: Sequence[Entry]) -> list[_Column]:
+def choice_columns(search: SearchResult, entries: Sequence[Entry]) -> list[ChoiceColumn]:
     """What the candidates chose: places of a sweep, the plan, and what no plan states."""
     swept = [_setting(path) for path in varied_axes(search)]
-    plan = [_Column(header, _plan_cell(name)) for name, header in _PLAN_HEADERS.items()]
+    plan = [ChoiceColumn(header, _plan_cell(name)) for name, header in _PLAN_HEADERS.items()]
     more = [_setting(path) for path in dict.fromkeys(path for entry in entries for path in other_choices(entry))]
     return [*swept, *plan[:10], *more, *plan[10:]]
 
 
-def _setting(path: str) -> _Column:
+def _setting(path: str) -> ChoiceColumn:
     def cell(entry: Entry) -> str:
         return setting_value(entry.settings[path]) if path in entry.settings else MISSING
 
-    return _Column(setting_label(path), cell)
+    return ChoiceColumn(setting_label(path), cell)
 
 
 def _plan_cell(name: str) -> Callable[[Entry], str]:
@@ -103,7 +104,7 @@ def number_keys(search: SearchResult) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def folded(entries: Sequence[Entry], columns: Sequence[_Column], keys: Sequence[str]) -> list[Row]:
+def folded(entries: Sequence[Entry], columns: Sequence[ChoiceColumn], keys: Sequence[str]) -> list[Row]:
     """Rows of candidates; neighbours that cost the same are one row where they are all combinations of choices."""
     groups: list[list[int]] = []
     for at, entry in enumerate(entries):
@@ -124,13 +125,21 @@ def folded(entries: Sequence[Entry], columns: Sequence[_Column], keys: Sequence[
 def best_table(search: SearchResult, width: int = 100) -> Table | None:
     """The best strategies by the first objective, with the choices in which they differ."""
     title = "The best strategy" if len(search.best) == 1 else f"The best {len(search.best)} strategies"
-    return _table(search, search.best, title, width, versus=True)
+    return _table(search, best_rows(search), choice_columns(search, search.best), title, width, versus=True)
+
+
+def best_rows(search: SearchResult) -> list[Row]:
+    """The best strategies; those that cost the same are one row where they are all combinations of choices."""
+    return folded(search.best, choice_columns(search, search.best), number_keys(search))
 
 
 def pareto_table(search: SearchResult, width: int = 100) -> Table | None:
     """The strategies that no other one beats in all objectives."""
     words = " and ".join(short_label(key) for key in search.wanted.keys)
-    return _table(search, search.pareto, f"Pareto front of {words}: {len(search.pareto)} strategies", width)
+    columns = choice_columns(search, search.pareto)
+    rows = folded(search.pareto, columns, number_keys(search))
+    several = f"Pareto front of {words}: {len(search.pareto)} strategies"
+    return _table(search, rows, columns, several if len(rows) > 1 else f"One strategy is best in {words}", width)
 
 
 def sweep_table(search: SearchResult, width: int = 100) -> Table | None:
@@ -139,7 +148,9 @@ def sweep_table(search: SearchResult, width: int = 100) -> Table | None:
     if not axes or len(search.bests) < 2:
         return None
     words = ", ".join(setting_label(path) for path in axes)
-    return _table(search, in_order_of_axes(search), f"The best strategy by {words}", width, most=_MOST_SWEPT)
+    rows = [Row((at,), (entry,)) for at, entry in enumerate(in_order_of_axes(search), 1)]
+    columns = choice_columns(search, search.bests)
+    return _table(search, rows, columns, f"The best strategy by {words}", width, most=_MOST_SWEPT)
 
 
 def in_order_of_axes(search: SearchResult) -> list[Entry]:
@@ -153,27 +164,49 @@ def in_order_of_axes(search: SearchResult) -> list[Entry]:
 
 
 def _table(
-    search: SearchResult, entries: Sequence[Entry], title: str, width: int, *, most: int = MOST_ROWS,
-    versus: bool = False,
+    search: SearchResult, rows: Sequence[Row], columns: Sequence[ChoiceColumn], title: str, width: int,
+    *, most: int = MOST_ROWS, versus: bool = False,
 ) -> Table | None:  # fmt: skip
-    if not entries:
-        return None
-    keys, columns = number_keys(search), choice_columns(search, entries)
-    rows = folded(entries, columns, keys)
     shown = rows[:most]
-    numbers = [_numbers(key, [row.entries[0].numbers.get(key) for row in shown]) for key in keys]
+    if not shown:
+        return None
+    numbers = {key: _numbers(key, [row.entries[0].numbers.get(key) for row in shown]) for key in number_keys(search)}
+    listed = list(numbers.values())
     if versus and len(shown) > 1:
-        numbers.insert(1, _versus(search, shown))
-    numbers = list({header: (header, cells) for header, cells in numbers}.values())
-    differ = [column for column in columns if len(column.values(entries)) > 1]
-    kept, left_out = _that_fit(differ, shown, numbers, width)
-    headers = ("", *(column.header for column in kept), *(header for header, _ in numbers))
+        listed.insert(1, _versus(search, shown))
+    told = _told(columns, shown)
+    kept, left_out = _that_fit(told.differ, shown, listed, width)
+    headers = ("", *(column.header for column in kept), *(header for header, _ in listed))
     cells = tuple(
-        (row.rank, *(column.joined(row) for column in kept), *(cells[at] for _, cells in numbers))
+        (row.rank, *(column.joined(row) for column in kept), *(cells[at] for _, cells in listed))
         for at, row in enumerate(shown)
     )
-    notes = _notes(columns, entries, left_out, len(rows) - len(shown))
-    return Table(title, headers, cells, notes=notes)
+    return Table(title, headers, cells, notes=_notes(told, left_out, len(rows) - len(shown)))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Columns of which the rows differ, header and value of those in which all agree, headers without an effect."""
+
+    differ: tuple[ChoiceColumn, ...]
+    common: tuple[tuple[str, str], ...]
+    idle: tuple[str, ...]
+
+
+def _told(columns: Sequence[ChoiceColumn], rows: Sequence[Row]) -> _Told:
+    differ: list[ChoiceColumn] = []
+    common: list[tuple[str, str]] = []
+    idle: list[str] = []
+    for one in columns:
+        cells = {one.joined(row) for row in rows}
+        values = one.values(entry for row in rows for entry in row.entries)
+        if len(cells) > 1:
+            differ.append(one)
+        elif len(values) > 1:
+            idle.append(one.header)
+        elif len(rows) > 1 and _says(one.header, values[0]):
+            common.append((one.header, values[0]))
+    return _Told(tuple(differ), tuple(common), tuple(idle))
 
 
 def _versus(search: SearchResult, rows: Sequence[Row]) -> tuple[str, list[str]]:
@@ -193,29 +226,29 @@ def _numbers(key: str, values: Sequence[Any]) -> tuple[str, list[str]]:
 
 
 def _that_fit(
-    columns: Sequence[_Column], rows: Sequence[Row], numbers: Sequence[tuple[str, Sequence[str]]], width: int
-) -> tuple[list[_Column], list[_Column]]:
-    """Columns for which there is room, the first ones before the later ones, and the others."""
+    columns: Sequence[ChoiceColumn], rows: Sequence[Row], numbers: Sequence[tuple[str, Sequence[str]]], width: int
+) -> tuple[list[ChoiceColumn], list[ChoiceColumn]]:
+    """Columns for which there is room, the first ones before the later ones, and the others.
+
+    The data parallel size follows from the other sizes: it goes first.
+    """
 
     def size(cells: Iterable[str]) -> int:
         return max(display_width(cell) for cell in cells) + _GAP
 
-    left = width - size(row.rank for row in rows) - sum(size((header, *cells)) for header, cells in numbers)
-    kept: list[_Column] = []
-    for one in columns:
-        left -= size((one.header, *(one.joined(row) for row in rows)))
-        if left < 0:
-            break
-        kept.append(one)
-    return kept, list(columns[len(kept) :])
+    room = width - size(row.rank for row in rows) - sum(size((header, *cells)) for header, cells in numbers)
+    sizes = {one.header: size((one.header, *(one.joined(row) for row in rows))) for one in columns}
+    kept = list(columns)
+    while kept and sum(sizes[one.header] for one in kept) > room + _GAP:
+        follows = next((one for one in kept if one.header == _FOLLOWS), kept[-1])
+        kept.remove(follows)
+    return kept, [one for one in columns if one not in kept]
 
 
-def _notes(
-    columns: Sequence[_Column], entries: Sequence[Entry], left_out: Sequence[_Column], hidden: int
-) -> tuple[str, ...]:
-    same = {column.header: column.values(entries) for column in columns}
-    common = [f"{header} {values[0]}" for header, values in same.items() if len(values) == 1 and _says(header, values)]
-    notes = [f"the same in all: {', '.join(common)}"] if common and len(entries) > 1 else []
+def _notes(told: _Told, left_out: Sequence[ChoiceColumn], hidden: int) -> tuple[str, ...]:
+    notes = [f"the same in all: {', '.join(f'{header} {value}' for header, value in told.common)}"] * bool(told.common)
+    if told.idle:
+        notes.append(f"makes no difference: {', '.join(told.idle)}")
     if left_out:
         names = ", ".join(column.header for column in left_out)
         notes.append(f"no room here for: {names} (in the JSON and CSV)")
@@ -224,10 +257,10 @@ def _notes(
     return tuple(notes)
 
 
-def _says(header: str, values: Sequence[str]) -> bool:
+def _says(header: str, value: str) -> bool:
     """A choice that is worth a word where all made it: no axis of one, nothing that every stack does."""
     trivial: Mapping[str, str] = dict.fromkeys(("cp", "ep", "etp", "virtual", "replicas"), "1")
-    return values[0] != trivial.get(header, "yes" if header.startswith("hide") else "")
+    return value != trivial.get(header, "yes" if header.startswith("hide") else "")
 
 
 def search_tables(search: SearchResult, width: int = 100) -> list[Table]:

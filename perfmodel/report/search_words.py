@@ -17,13 +17,15 @@ _SIZES = {"tp": "TP", "cp": "CP", "pp": "PP", "dp": "DP", "ep": "EP", "etp": "ET
 _OVERLAPS = ("tensor", "expert", "pipeline", "data")
 _SHORT_KEYS = {
     "time.step_s": "step", "memory.peak_bytes": "memory", "energy.average_power_w": "power",
-    "energy.per_token_j": "energy per token", "metrics.tokens_per_s_per_device": "per device",
+    "energy.per_token_j": "energy/token", "metrics.tokens_per_s_per_device": "per device",
 }  # fmt: skip
 
 
 #: Settings of a strategy that its plan states.
-_OF_PLAN = ("tp", "cp", "pp", "ep", "etp", "micro_batch", "zero", "dp_replicate", "sequence_parallel", "recompute",
-            "pipeline.virtual_stages", *(f"overlap.{name}" for name in _OVERLAPS))  # fmt: skip
+_OF_PLAN = (
+    "tp", "cp", "pp", "ep", "etp", "micro_batch", "zero", "dp_replicate", "sequence_parallel", "recompute",
+    "recompute.policy", "recompute.fraction", "pipeline.virtual_stages", *(f"overlap.{name}" for name in _OVERLAPS),
+)  # fmt: skip
 
 
 def strategy_words(entry: Entry) -> str:
@@ -63,6 +65,7 @@ def recompute_words(plan: Mapping[str, Any]) -> str:
 
 def setting_label(path: str) -> str:
     """A swept path, short: ``cluster.accelerator.memory.bandwidth`` is ``memory.bandwidth``."""
+    path = path.removesuffix(".name")
     for prefix in ("cluster.accelerator.", "cluster.", "workload.", "strategy.pipeline.", "strategy."):
         if path.startswith(prefix):
             return clean(path.removeprefix(prefix))
@@ -72,7 +75,8 @@ def setting_label(path: str) -> str:
 def setting_value(value: Any) -> str:
     """A swept value as a person writes it; numbers of a range are rounded."""
     if is_mapping(value):
-        return clean(value.get("name", "written out"))
+        sizes = (f"{name} {one}" for name, one in value.items() if name != "name" and isinstance(one, int))
+        return clean(", ".join([str(value.get("name", "written out")), *sizes]))
     if is_list(value):
         return clean(", ".join(map(str, value)))
     if isinstance(value, (bool, int)):
@@ -155,9 +159,14 @@ def funnel_words(search: SearchResult) -> str:
 def wanted_words(search: SearchResult) -> str:
     """Objectives and limits in a line."""
     sense = {"min": "least", "max": "most"}
-    said = " and ".join(f"{sense[one.sense]} {label_of_key(one.key)}" for one in search.wanted.objectives)
+    said = _enumerated([f"{sense[one.sense]} {label_of_key(one.key)}" for one in search.wanted.objectives])
     limits = ", ".join(_limit_words(one) for one in search.wanted.bounds)
     return f"looked for the {said}" + (f", with {limits}" if limits else "")
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _limit_words(bound: Bound) -> str:

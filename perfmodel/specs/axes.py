@@ -26,13 +26,13 @@ DEVICES = "cluster.devices"
 #: Questions that have axes.
 WITH_AXES = ("search", "capacity")
 #: Keys of a range.
-_RANGE_KEYS = {"from", "to", "points", "scale"}
-_SCALES = ("linear", "log")
+RANGE_KEYS = {"from", "to", "points", "scale"}
+SCALES = ("linear", "log")
 MAXIMUM_POINTS = 100_000
 #: Keys of a scenario that refer to specs of other kinds, and what of it an axis never is.
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
-_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "between",
-               "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
+NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "exhaustive", "vary", "until",
+               "between", "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -72,7 +72,7 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
     data = _walk(document, (), document.data, _scenario_shape(), found)
     single: dict[str, Any] = {}
     for path, value in overrides.items():
-        if path.partition(".")[0] in _NOT_VARIED:
+        if path.partition(".")[0] in NOT_VARIED:
             single[path] = value
             continue
         place = Place(f"--set {path}")
@@ -93,7 +93,8 @@ def _scenario_shape() -> Shape:
 
 def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, found: list[Axis]) -> Any:
     """The value with single values instead of axes, which are added to ``found``."""
-    axis = _axis(dotted(path), value, document.place(path), shape) if path else None
+    # An unknown key is not an axis: checking the scenario says what is wrong with it.
+    axis = _axis(dotted(path), value, document.place(path), shape) if path and shape is not None else None
     if axis is not None:
         found.append(axis)
         return _ABSENT if path[0] == "strategy" or axis.values is None else _first(axis)
@@ -101,7 +102,7 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
         return value
     kept: dict[str, Any] = {}
     for key, one in value.items():
-        if not path and key in _NOT_VARIED:
+        if not path and key in NOT_VARIED:
             kept[key] = one
             continue
         below = _below(path, key, shape)
@@ -170,14 +171,14 @@ def _is_list_of_lists(value: Sequence[Any]) -> bool:
 
 def _range(path: str, value: Mapping[str, Any], place: Place) -> Iterator[Any]:
     """Values of ``{from, to, points, scale}`` with their unit."""
-    unknown = [key for key in value if key not in _RANGE_KEYS]
+    unknown = [key for key in value if key not in RANGE_KEYS]
     if unknown:
-        hint = nearest(unknown[0], _RANGE_KEYS)
+        hint = nearest(unknown[0], RANGE_KEYS)
         raise_problems([Problem(place, path, f"a range has from, to, points and scale, not {unknown[0]!r}{hint}")])
     points, scale = value.get("points", 2), value.get("scale", "linear")
     if not isinstance(points, int) or not 2 <= points <= MAXIMUM_POINTS:
         raise_problems([Problem(place, path, f"points: expected a whole number from 2 to {MAXIMUM_POINTS}")])
-    if scale not in _SCALES:
+    if scale not in SCALES:
         raise_problems([Problem(place, path, f"scale: expected linear or log, got {scale!r}")])
     (start, unit), (stop, other) = _end(path, value["from"], place), _end(path, value["to"], place)
     if unit != other:

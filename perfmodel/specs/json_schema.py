@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from perfmodel.specs.axes import WITH_AXES
+from perfmodel.specs.axes_schema import with_axes
 from perfmodel.specs.kinds import KINDS, kind_of
 from perfmodel.specs.plain import is_list, is_mapping
 
@@ -15,13 +17,22 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PARTIAL = "Partial"
 _QUANTITY = "Quantity_"
 _ALWAYS_NEEDED = ("kind", "name")
+#: Kind of file whose values may be axes.
+_WITH_AXES = "scenario"
 
 
-def schema_for(kind: str) -> dict[str, Any]:
+def schema_for(kind: str, *, axes: bool = True) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of files of one kind.
 
     A file that ``extends`` another may leave out what the other says; without ``extends`` the needed keys
     are required.
+
+    Parameters
+    ----------
+    kind
+        A kind of file.
+    axes
+        Also take the lists and ranges of a search, where the kind may have them.
 
     Raises
     ------
@@ -42,17 +53,31 @@ def schema_for(kind: str) -> dict[str, Any]:
     )
     partial = _relaxed(renamed["top"])
     partial_definitions = {f"{_PARTIAL}{name}": _relaxed(one) for name, one in renamed["defs"].items()}
+    varied = axes and kind == _WITH_AXES
+    if varied:
+        partial, partial_definitions = with_axes(partial, partial_definitions)
     needed = [name for name in _ALWAYS_NEEDED if name in complete.get("required", ())]
     schema: dict[str, Any] = {
         "$schema": DRAFT,
         "title": f"perfmodel {kind}",
         **{key: value for key, value in partial.items() if key != "title"},
         "required": needed,
-        "if": {"not": {"required": ["extends"]}},
-        "then": {"$ref": "#/$defs/Complete"},
+        **_completeness(complete, varied=varied),
         "$defs": {**definitions, **partial_definitions, "Complete": complete, **quantities},
     }
     return schema
+
+
+def _completeness(complete: Mapping[str, Any], *, varied: bool) -> dict[str, Any]:
+    """What a file must have that extends no other; the values of a search are lists and ranges as well."""
+    whole = {"not": {"required": ["extends"]}}
+    if not varied:
+        return {"if": whole, "then": {"$ref": "#/$defs/Complete"}}
+    searches = {"properties": {"question": {"enum": list(WITH_AXES)}}, "required": ["question"]}
+    return {
+        "if": whole,
+        "then": {"if": searches, "then": {"required": complete["required"]}, "else": {"$ref": "#/$defs/Complete"}},
+    }
 
 
 def _hoisted(top: Any, definitions: Any) -> tuple[Any, Any, dict[str, Any]]:

@@ -233,7 +233,8 @@ def _measured_at(
 
 #: What belongs to a question about many evaluations, or to the configuration that is written, and not to a candidate.
 _OF_OTHER_QUESTIONS = (
-    "question", "objectives", "constraints", "top", "vary", "until", "between", "goal", "published", "measured",
+    "question", "objectives", "constraints", "top", "exhaustive", "vary", "until", "between", "goal", "published",
+    "measured",
 )  # fmt: skip
 #: What a question needs to be one, with an example.
 _NEEDED = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from perfmodel.specs.base import FileSpec
+from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.quantities import SpecModel
@@ -102,6 +102,8 @@ class Scenario(FileSpec):
         Of a search: result key or plan column (``strategy.tp``) to its limits.
     top
         Strategies that a search shows.
+    exhaustive
+        A search costs everything that fits in full; false: it leaves out what cannot be an answer, which is the same.
     vary, until, between
         Of a solution: dotted path of the input that varies, the result key that it must bring to a value, and where to
         look; absent: around its present value.
@@ -127,6 +129,7 @@ class Scenario(FileSpec):
     objectives: Mapping[str, Sense] = Field(default_factory=dict[str, Sense])
     constraints: Mapping[str, BoundSpec] = Field(default_factory=dict[str, BoundSpec])
     top: TopField = 10
+    exhaustive: SwitchField = True
     vary: Annotated[str, Field(min_length=1)] | None = None
     until: UntilField | None = None
     between: BetweenSpec | None = None

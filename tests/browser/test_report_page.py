@@ -23,6 +23,17 @@ def console(run):
     return [line for line in run.stderr.splitlines() if "CONSOLE" in line or "Content Security Policy" in line]
 
 
+def overflow(page, browse, width):
+    """Pixels by which a page is wider than a window."""
+    probe = page.with_name("probe.html")
+    script = (
+        "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - window.innerWidth)</script>"
+    )
+    probe.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8")
+    run = browse(probe, "--dump-dom", f"--window-size={width},900")
+    return int(re.search(r"<title>overflow (-?\d+)</title>", run.stdout).group(1))
+
+
 def test_every_figure_is_drawn_and_nothing_is_complained_about(page, browse):
     run = browse(page, "--dump-dom")
     names = re.findall(r'class="plot[^"]*" data-figure="(\w+)"', run.stdout)
@@ -34,6 +45,39 @@ def test_every_figure_is_drawn_and_nothing_is_complained_about(page, browse):
         assert figure.count("<path") > 5, name
     assert 'data-drawn="8"' in run.stdout
     assert console(run) == []
+
+
+@pytest.fixture
+def search_page(tmp_path):
+    """The report of a search with a sweep of two numbers, devices and sensitivities."""
+    import perfmodel as pm
+    from perfmodel.report.search_page import write_report as write_search
+
+    question = {
+        "kind": "scenario", "name": "search", "question": "search", "model": "llama-3.1-8b",
+        "cluster": {"name": "hgx-h100-ib-ndr", "devices": [32, 64]}, "software": "megatron-core",
+        "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128},
+        "strategy": {"tp": [2, 4], "pp": [1, 2], "sequence_parallel": True, "zero": 1},
+    }  # fmt: skip
+    varied = {"cluster.accelerator.memory.bandwidth": ["2 TB/s", "4 TB/s"],
+              "cluster.accelerator.memory.capacity": ["60 GiB", "80 GiB"]}  # fmt: skip
+    path = tmp_path / "search.html"
+    write_search(pm.load(question, overrides=varied).run(), path, [("memory bandwidth", 3.0, 4.0)])
+    return path
+
+
+def test_the_page_of_a_search_is_drawn_as_well(search_page, browse):
+    run = browse(search_page, "--dump-dom")
+    names = re.findall(r'class="plot[^"]*" data-figure="(\w+)"', run.stdout)
+    assert names[:5] == ["front", "choices", "scaling", "heatmap", "tornado"]
+    for name in names:
+        assert "main-svg" in run.stdout.split(f'id="figure-{name}"')[1].split("</figure>")[0], name
+    assert console(run) == []
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_page_of_a_search_is_not_wider_than_the_window(search_page, browse, width):
+    assert overflow(search_page, browse, width) <= 0
 
 
 def test_nothing_is_requested(page, browse, tmp_path):
@@ -70,14 +114,7 @@ def test_names_from_files_run_no_script(tmp_path, samples, browse):
 
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_page_is_not_wider_than_the_window(page, browse, width):
-    probe = page.with_name("probe.html")
-    script = (
-        "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - window.innerWidth)</script>"
-    )
-    probe.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8")
-    run = browse(probe, "--dump-dom", f"--window-size={width},900")
-    overflow = int(re.search(r"<title>overflow (-?\d+)</title>", run.stdout).group(1))
-    assert overflow <= 0
+    assert overflow(page, browse, width) <= 0
 
 
 def test_the_picture_is_not_blank(page, browse, tmp_path):

@@ -14,6 +14,9 @@ def test_scenarios_are_shipped() -> None:
     assert SCENARIOS
 
 
+SEARCHES = [path for path in SCENARIOS if "question: search" in path.read_text(encoding="utf-8")]
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_a_shipped_scenario_loads_by_path_and_by_name(path: Path) -> None:
     from perfmodel.specs.catalogue import Catalogue
@@ -21,3 +24,17 @@ def test_a_shipped_scenario_loads_by_path_and_by_name(path: Path) -> None:
 
     catalogue = Catalogue(())
     assert load_scenario(str(path), catalogue) == load_scenario(path.stem, catalogue)
+
+
+def test_a_search_is_shipped() -> None:
+    assert SEARCHES
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_a_shipped_search_finds_a_strategy(path: Path) -> None:
+    import perfmodel as pm
+
+    answer = pm.load(path).run()
+    assert answer.feasible
+    assert answer.best[0].numbers["time.step_s"] == answer.result.time["step_s"]
+    assert answer.seconds < 30

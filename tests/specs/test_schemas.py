@@ -41,9 +41,37 @@ def test_every_shipped_file_is_valid(kind: str) -> None:
         assert problems(schema, read_file(entry.path).data) == [], entry.path
 
 
-@pytest.mark.parametrize("kind", template_kinds())
-def test_every_template_is_valid(kind: str) -> None:
-    assert problems(schema_for(kind), read_text(template(kind)).data) == []
+@pytest.mark.parametrize("name", template_kinds())
+def test_every_template_is_valid(name: str) -> None:
+    data = read_text(template(name)).data
+    assert problems(schema_for(data["kind"]), data) == []
+
+
+SEARCH = SCENARIO.replace("tp: 8", "tp: [4, 8]") + "question: search\n"
+
+
+@pytest.mark.parametrize("values", ["auto", "[4, 8]", "{from: 2, to: 8, points: 3}"])
+def test_a_search_may_have_several_values_where_others_have_one(values: str) -> None:
+    text = SEARCH.replace("tp: [4, 8]", f"tp: {values}")
+    schema = schema_for("scenario")
+    assert problems(schema, read_text(text).data) == []
+    assert problems(schema, read_text(text.replace("question: search", "question: evaluate")).data)
+    assert problems(schema_for("scenario", axes=False), read_text(text).data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SEARCH.replace("[4, 8]", "{from: 2, to: 8, step: 3}"),
+        SEARCH.replace("[4, 8]", "[]"),
+        SEARCH.replace("[4, 8]", "some"),
+        SEARCH.replace("software: toy-stack\n", ""),
+        SEARCH + "top: [1, 2]\n",
+        SEARCH + "objectives: {time.step_s: least}\n",
+    ],
+)
+def test_not_everything_is_an_axis(text: str) -> None:
+    assert problems(schema_for("scenario"), read_text(text).data)
 
 
 GPU, LINK = text_of("devices/toy-gpu.yaml"), text_of("links.yaml")

@@ -83,7 +83,18 @@ def settings_of(space: SearchSpace, region_number: int, point: int, candidate: i
     settings = dict(region.changes) | region.sweep.changes(point)
     if len(region.space.rows["devices"]) > 1:
         settings["cluster.devices"] = int(plan.devices[0])
-    return settings | strategy_settings(plan)
+    return settings | strategy_settings(plan) | _of_axes(space.resolved, plan)
+
+
+def _of_axes(resolved: ResolvedScenario, plan: Plan) -> dict[str, Any]:
+    """Axes that would otherwise stay lists, because a strategy does not need to say them: of one, or as usual."""
+    values: dict[str, Any] = {
+        f"strategy.overlap.{name.removesuffix('_overlap')}": bool(getattr(plan, name)[0]) for name in OVERLAPS
+    }
+    values["strategy.dp_replicate"] = int(plan.dp_replicate[0])
+    values["strategy.recompute.policy"] = plan.recompute_policies[int(plan.recompute[0])]
+    values["strategy.recompute.fraction"] = float(plan.recompute_fraction[0])
+    return {axis.path: values[axis.path] for axis in resolved.axes if axis.path in values}
 
 
 def strategy_settings(plan: Plan) -> dict[str, Any]:
