@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from perfmodel.study.progress import Progress
 
 #: Question -> module that renders its answers (``render_text`` and ``render_csv``).
-_RENDERERS = {"search": "perfmodel.report.search_text"}
+_RENDERERS = {
+    "search": "perfmodel.report.search_text",
+    "solve": "perfmodel.report.solve_text",
+    "capacity": "perfmodel.report.capacity_text",
+}
 _OF_RESULTS = "perfmodel.report.tables"
 
 
@@ -35,10 +39,10 @@ class Answer(Protocol):
 
 def answer_of(resolved: ResolvedScenario, progress: Progress) -> Answer:
     """Answer the question of a scenario."""
-    if resolved.scenario.question == "search":
-        from perfmodel.study.search import search
+    if resolved.scenario.question != "evaluate":
+        from perfmodel.study.questions import answer
 
-        return search(resolved, progress)
+        return answer(resolved, progress)
     from perfmodel.engine.evaluate import evaluate
 
     return evaluate(resolved)

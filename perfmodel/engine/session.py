@@ -53,12 +53,13 @@ class LoadedScenario:
         return LoadedScenario(self.resolved.replace(**changes))
 
     def run(self) -> Any:
-        """Answer the question: a :class:`~perfmodel.engine.result.Result`, or the result of a search.
+        """Answer the question: a :class:`~perfmodel.engine.result.Result`, or what a search, a solution or a
+        capacity question finds.
 
         The study room is above the engine; it is looked up when a scenario asks for it.
         """
-        if self.resolved.scenario.question == "search":
-            return importlib.import_module("perfmodel.study.search").search(self.resolved)
+        if self.resolved.scenario.question != "evaluate":
+            return importlib.import_module("perfmodel.study.questions").answer(self.resolved)
         return answer(self.question)
 
     def plans(self, **columns: Any) -> Plan:

@@ -105,7 +105,7 @@ def _unused(question: Question) -> list[ResultWarning]:
     site = question.resolved.scenario.site
     if site is None or site.rack_power is None:
         return []
-    return [ResultWarning("not-used", "warning", "site.rack_power", "the power of a rack limits nothing yet")]
+    return [ResultWarning("not-used", "warning", "site.rack_power", "it limits capacity questions only")]
 
 
 def _files(question: Question) -> list[ResultWarning]:

@@ -22,6 +22,7 @@ from perfmodel.units import (
 HOROWITZ = "Horowitz 2014, doi:10.1109/ISSCC.2014.6757323"
 ROOFLINE_OF_ENERGY = "Choi et al. 2013, doi:10.1109/IPDPS.2013.77"
 VOLTAGE_AND_CLOCK = "Brooks et al. 2000, doi:10.1109/40.888701 (the voltage follows the clock)"
+PROVISIONING = "Fan et al. 2007, doi:10.1145/1250662.1250665 (racks hold what their peak power allows)"
 PUE = "ISO/IEC 30134-2:2016 (power usage effectiveness)"
 
 
@@ -354,3 +355,33 @@ def cluster_power(
     10000.0
     """
     return devices * (device_power + overhead_power) * power_usage_effectiveness
+
+
+@equation(reference=PROVISIONING)
+def nodes_per_rack(rack_power: Watts, node_power: Watts) -> Count:
+    r"""Nodes that the power of a rack carries.
+
+    .. math:: n = \lfloor P_\mathrm{rack} / P_\mathrm{node} \rfloor
+
+    Parameters
+    ----------
+    rack_power
+        Power that a rack is built for [W].
+    node_power
+        Largest power of a node, devices and host [W].
+
+    Returns
+    -------
+    Count
+        Nodes [1].
+
+    Notes
+    -----
+    No power is shared between racks and nothing is oversubscribed: all nodes may draw their peak at once.
+
+    Examples
+    --------
+    >>> float(nodes_per_rack(40e3, 10.2e3))
+    3.0
+    """
+    return np.floor(safe_ratio(rack_power, node_power))

@@ -21,6 +21,8 @@ from perfmodel.specs.yaml_reader import Document, KeyPath, Place
 from perfmodel.units import UnitError, parse_unit
 
 AUTO = "auto"
+#: Axis of the sizes of a cluster.
+DEVICES = "cluster.devices"
 #: Questions that have axes.
 WITH_AXES = ("search", "capacity")
 #: Keys of a range.
@@ -30,7 +32,7 @@ MAXIMUM_POINTS = 100_000
 #: Keys of a scenario that refer to specs of other kinds, and what of it an axis never is.
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
 NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "exhaustive", "vary", "until",
-               "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
+               "between", "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -70,15 +72,18 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
     data = _walk(document, (), document.data, _scenario_shape(), found)
     single: dict[str, Any] = {}
     for path, value in overrides.items():
+        if path.partition(".")[0] in NOT_VARIED:
+            single[path] = value
+            continue
         place = Place(f"--set {path}")
         axis = _axis(path, value, place, _shape_of_path(path))
+        found = [one for one in found if one.path != path and not one.path.startswith(f"{path}.")]
         if axis is None:
             single[path] = value
-            found = [one for one in found if one.path != path]
             continue
-        found = [one for one in found if one.path != path] + [axis]
+        found.append(axis)
         if not path.startswith("strategy.") and axis.values is not None:
-            single[path] = axis.values[0]
+            single[path] = _first(axis)
     return Document(data, document.places, document.path), single, tuple(found)
 
 
@@ -92,7 +97,7 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
     axis = _axis(dotted(path), value, document.place(path), shape) if path and shape is not None else None
     if axis is not None:
         found.append(axis)
-        return _ABSENT if path[0] == "strategy" or axis.values is None else axis.values[0]
+        return _ABSENT if path[0] == "strategy" or axis.values is None else _first(axis)
     if not is_mapping(value):
         return value
     kept: dict[str, Any] = {}
@@ -108,6 +113,14 @@ def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, fo
 
 
 _ABSENT = object()
+
+
+def _first(axis: Axis) -> Any:
+    """The first value; of a cluster without its sizes, where it has several."""
+    first = (axis.values or (None,))[0]
+    if axis.path == "cluster" and is_mapping(first) and not isinstance(first.get("devices", 0), int):
+        return {key: one for key, one in first.items() if key != "devices"}
+    return first
 
 
 def _below(path: KeyPath, key: str, shape: Shape | None) -> Shape | None:
@@ -131,11 +144,15 @@ def _shape_of_path(path: str) -> Shape | None:
 
 def _axis(path: str, value: Any, place: Place, shape: Shape | None) -> Axis | None:
     """The axis that a value stands for; None for a single value."""
-    if value == AUTO and path.split(".", maxsplit=1)[0] == "strategy":
+    if value == AUTO and (path.partition(".")[0] == "strategy" or path == DEVICES):
         return Axis(path, None, place)
     if is_mapping(value) and {"from", "to"} <= set(value):
         return Axis(path, tuple(_range(path, value, place)), place)
-    if not is_list(value) or (shape is not None and shape.is_list and not _is_list_of_lists(value)):
+    if (
+        path == "cluster.pools"
+        or not is_list(value)
+        or (shape is not None and shape.is_list and not _is_list_of_lists(value))
+    ):
         return None
     if shape is not None and shape.is_open:
         return None

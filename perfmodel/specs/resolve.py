@@ -90,6 +90,13 @@ class ResolvedScenario:
         """Name of the scenario."""
         return self.scenario.name
 
+    def place(self, *path: str) -> Place:
+        """Where the scenario, or an option, says something."""
+        options = [one for one in self.overrides if one.split(".")[0] == path[0]]
+        if options or self.document is None:
+            return Place(f"--set {options[0]}" if options else ".".join(path))
+        return self.document.place(path)
+
     @functools.cached_property
     def sha256(self) -> str:
         """Hash of the content: of the scenario and of every spec behind it, however they are written."""
@@ -132,11 +139,9 @@ class ResolvedScenario:
         if self.single is None:
             raise UsageError("this scenario was put together in Python without a file; build a new one instead")
         document, values = self.single
-        kept = {key: value for key, value in document.data.items() if key not in _OF_SEARCH}
-        places = document.places
-        return _resolve(
-            Document({**kept, "question": "evaluate"}, places, document.path), self.catalogue, {**values, **changes}
-        )
+        kept = {key: value for key, value in document.data.items() if key not in _OF_OTHER_QUESTIONS}
+        here = {path: value for path, value in values.items() if path.split(".")[0] not in _OF_OTHER_QUESTIONS}
+        return _resolve(Document(kept, document.places, document.path), self.catalogue, {**here, **changes})
 
 
 def load_scenario(
@@ -226,18 +231,28 @@ def _measured_at(
         raise SpecError(f"{where}: measured.at: this configuration cannot be: {error}") from None
 
 
-#: What belongs to a search and not to one of its candidates.
-_OF_SEARCH = ("objectives", "constraints", "top", "exhaustive")
+#: What belongs to a question about many evaluations, or to the configuration that is written, and not to a candidate.
+_OF_OTHER_QUESTIONS = (
+    "question", "objectives", "constraints", "top", "exhaustive", "vary", "until", "between", "goal", "published",
+    "measured",
+)  # fmt: skip
+#: What a question needs to be one, with an example.
+_NEEDED = {
+    "solve": {"vary": "cluster.accelerator.memory.bandwidth", "until": "{time.step_s: 4 s}"},
+    "capacity": {"goal": "{minimise: devices, deadline: 60 day}"},
+}
 
 
 def _check_question(document: Document, axes: Sequence[Axis]) -> None:
-    """Questions that exist and are not answered yet are told apart from misspelt ones; one value has no axes."""
-    question = document.data.get("question", "evaluate")
-    if question in ("capacity", "solve"):
-        place = document.place(("question",))
-        raise UsageError(f"{place}: question: {question!r} comes in a later version; now: evaluate, search")
+    """A question has what it needs, and one value of everything where it has no axes."""
+    question = str(document.data.get("question", "evaluate"))
     if question not in WITH_AXES:
-        refuse_axes(axes, str(question))
+        refuse_axes(axes, question)
+    raise_problems([
+        Problem(document.place(("question",)), key, f"missing; `question: {question}` needs it, for example {example}")
+        for key, example in _NEEDED.get(question, {}).items()
+        if document.data.get(key) is None
+    ])  # fmt: skip
 
 
 def _devices(scenario: Scenario, cluster: ClusterSpec, document: Document) -> int:

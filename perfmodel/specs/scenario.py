@@ -12,7 +12,7 @@ from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.quantities import SpecModel
-from perfmodel.specs.search import BoundSpec, Sense, TopField
+from perfmodel.specs.search import BetweenSpec, BoundSpec, GoalSpec, Sense, TopField, UntilField
 from perfmodel.specs.site import PricingSpec, ReliabilitySpec, SiteSpec
 from perfmodel.specs.strategy import StrategySpec, WorkloadSpec
 from perfmodel.units import UnitError, parse_quantity, parse_unit
@@ -104,6 +104,11 @@ class Scenario(FileSpec):
         Strategies that a search shows.
     exhaustive
         A search costs everything that fits in full; false: it leaves out what cannot be an answer, which is the same.
+    vary, until, between
+        Of a solution: dotted path of the input that varies, the result key that it must bring to a value, and where to
+        look; absent: around its present value.
+    goal
+        Of a capacity question: what is as small as possible, and by when or how fast.
     """
 
     kind: Literal["scenario"]
@@ -125,3 +130,7 @@ class Scenario(FileSpec):
     constraints: Mapping[str, BoundSpec] = Field(default_factory=dict[str, BoundSpec])
     top: TopField = 10
     exhaustive: SwitchField = True
+    vary: Annotated[str, Field(min_length=1)] | None = None
+    until: UntilField | None = None
+    between: BetweenSpec | None = None
+    goal: GoalSpec | None = None

@@ -1,14 +1,15 @@
-"""What a search looks for: objectives, constraints, and how much of it is shown."""
+"""What a search looks for, what a solution must reach, and the goal of a capacity question."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from perfmodel.specs.plain import is_mapping
-from perfmodel.specs.quantities import SpecModel
+from perfmodel.specs.quantities import CountField, DurationField, SpecModel
 
 Sense = Literal["min", "max"]
 #: Sizes of the machine that a bound on a parallel size may name.
@@ -48,3 +49,38 @@ class BoundSpec(SpecModel):
 
 #: How many of the best strategies are shown.
 TopField = Annotated[int, Field(ge=1, le=10_000)]
+#: Of a solution: one dotted result key and what it must be, in the unit of the key or as a quantity.
+UntilField: TypeAlias = Annotated[Mapping[str, float | str], Field(min_length=1, max_length=1)]
+Minimised = Literal["devices", "money", "energy"]
+
+
+class BetweenSpec(SpecModel):
+    """Where a solution is looked for: ``{from: 1 TB/s, to: 10 TB/s}``."""
+
+    from_: float | str = Field(alias="from")
+    to: float | str
+
+
+class GoalSpec(SpecModel):
+    """What a capacity question asks for: ``{minimise: devices, deadline: 60 day}``.
+
+    Attributes
+    ----------
+    minimise
+        ``devices``, ``money`` or ``energy`` of the run (of a token, for a rate without a run).
+    deadline
+        Calendar time in which all tokens are trained on, failures and checkpoints included where they are known.
+    tokens_per_s
+        Rate that is needed; also ``2M``.
+    """
+
+    minimise: Minimised = "devices"
+    deadline: DurationField | None = None
+    tokens_per_s: CountField | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> GoalSpec:
+        if self.deadline is None and not self.tokens_per_s:
+            message = "a goal needs a `deadline` (60 day) or `tokens_per_s` (2M)"
+            raise PydanticCustomError("goal", message, {})
+        return self

@@ -31,6 +31,8 @@ class Shape:
         Types of the values of mappings with free keys, and of the items of lists.
     unit
         Unit of the number, or None when it is not a number with a unit.
+    limits
+        Smallest and largest number that is allowed, in SI.
     choices
         Allowed texts, where they are declared.
     is_open
@@ -47,6 +49,7 @@ class Shape:
     is_free_mapping: bool = False
     is_list: bool = False
     is_text: bool = False
+    limits: tuple[float, float] = (0.0, float("inf"))
 
     @property
     def keys(self) -> list[str]:
@@ -79,12 +82,13 @@ class _Collector:
         self.values: list[Annotation] = []
         self.choices: list[Any] = []
         self.unit: str | None = None
+        self.limits = (0.0, float("inf"))
         self.is_open = self.is_free_mapping = self.is_list = self.is_text = False
 
     def shape(self) -> Shape:
         return Shape(
             tuple(self.models), tuple(self.values), self.unit, tuple(self.choices),
-            self.is_open, self.is_free_mapping, self.is_list, self.is_text,
+            self.is_open, self.is_free_mapping, self.is_list, self.is_text, self.limits,
         )  # fmt: skip
 
     def add(self, annotation: Annotation) -> None:
@@ -112,7 +116,7 @@ class _Collector:
     def _add_annotated(self, arguments: tuple[Any, ...]) -> None:
         for extra in arguments[1:]:
             if isinstance(extra, quantity):
-                self.unit = extra.unit
+                self.unit, self.limits = extra.unit, (extra.minimum, extra.maximum)
                 return
         self.add(arguments[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,11 +13,9 @@ from perfmodel.engine.build import Question
 from perfmodel.engine.measured import difference_deviation
 from perfmodel.engine.result import Result
 from perfmodel.equations.uncertainty import interval_factor
+from perfmodel.study.intervals import log_time
 
 SCHEMA = "perfmodel.comparison/1"
-
-#: The interval of a headline runs from the 10th to the 90th percentile.
-_UPPER_QUANTILE = NormalDist().inv_cdf(0.9)
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def _probability_faster(first: Result, second: Result) -> float | None:
 
 def _log_ratio(first: Result, second: Result) -> NormalDist | None:
     """Distribution of the logarithm of the ratio of two step times."""
-    one, other = _log_time(first), _log_time(second)
+    one, other = log_time(first), log_time(second)
     if one is None or other is None:
         return None
     known = all(isinstance(result.origin, Question) and result.measured is None for result in (first, second))
@@ -87,19 +85,3 @@ def _log_ratio(first: Result, second: Result) -> NormalDist | None:
         return one - other
     deviation = difference_deviation(first.origin, second.origin)
     return NormalDist(one.mean - other.mean, math.log(interval_factor(deviation, 1.0)))
-
-
-def _log_time(result: Result) -> NormalDist | None:
-    """Distribution of the logarithm of the step time, from its interval (times err by factors: lognormal).
-
-    Where the result is scaled by a measurement, that is the better estimate.
-    """
-    interval: Mapping[str, Any] = result.uncertainty.get("time.step_s", {})
-    if result.measured is not None:
-        anchored = result.measured["anchored"]
-        interval = {**anchored, "p50": anchored["step_s"]}
-    bounds = [interval.get(name) for name in ("p10", "p50", "p90")]
-    if any(bound is None or bound <= 0 for bound in bounds):
-        return None
-    low, middle, high = (math.log(bound) for bound in bounds if bound is not None)
-    return NormalDist(middle, (high - low) / (2 * _UPPER_QUANTILE))

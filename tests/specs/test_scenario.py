@@ -70,13 +70,36 @@ numerics: {extends: bf16-mixed, state: {moments: 4 B}}
     assert changed.numerics.state.total == 12.0
 
 
-@pytest.mark.parametrize("question", ["capacity", "solve"])
-def test_questions_that_come_later_are_told_apart_from_misspelt_ones(
-    scenario: Path, catalogue: Catalogue, question: str
-) -> None:
+@pytest.mark.parametrize(("question", "needed"), [("capacity", "goal"), ("solve", "vary"), ("solve", "until")])
+def test_a_question_says_what_it_needs(scenario: Path, catalogue: Catalogue, question: str, needed: str) -> None:
     scenario.write_text(SCENARIO + f"question: {question}\n")
-    with pytest.raises(UsageError, match=rf"question\.yaml:8: question: '{question}' comes in a later version"):
+    with pytest.raises(SpecError, match=rf"question\.yaml:8: {needed}: missing; `question: {question}` needs it"):
         load_scenario(scenario, catalogue)
+
+
+def test_a_misspelt_question_names_the_questions(scenario: Path, catalogue: Catalogue) -> None:
+    scenario.write_text(SCENARIO + "question: serch\n")
+    with pytest.raises(SpecError, match="evaluate, search, capacity, solve; did you mean 'search'"):
+        load_scenario(scenario, catalogue)
+
+
+def test_an_option_that_replaces_a_mapping_replaces_the_axes_in_it(scenario: Path, catalogue: Catalogue) -> None:
+    searched = SCENARIO.replace("devices: 32", "devices: [16, 32]") + "question: search\n"
+    scenario.write_text(searched)
+    assert [one.path for one in load_scenario(scenario, catalogue).axes] == ["cluster.devices"]
+    one = load_scenario(scenario, catalogue, {"cluster": {"name": "toy-cluster", "devices": 16}})
+    assert (one.axes, one.devices) == ((), 16)
+
+
+def test_a_candidate_is_an_evaluation_whatever_the_options_say(scenario: Path, catalogue: Catalogue) -> None:
+    scenario.write_text(SCENARIO)
+    options = {"question": "solve", "vary": "workload.global_batch", "until": {"time.step_s": "4 s"},
+               "between": {"from": 8, "to": 64}}  # fmt: skip
+    loaded = load_scenario(scenario, catalogue, options)
+    assert (loaded.scenario.question, loaded.axes) == ("solve", ())
+    candidate = loaded.candidate(**{"workload.global_batch": 32})
+    assert candidate.scenario.question == "evaluate"
+    assert candidate.scenario.vary is None
 
 
 def test_several_kinds_of_device_come_later(scenario: Path, catalogue: Catalogue) -> None:

@@ -1,0 +1,22 @@
+"""The questions that take many evaluations, and who answers them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from perfmodel.specs.resolve import ResolvedScenario
+from perfmodel.study.progress import Progress, unseen
+
+#: Question -> module and function; looked up when it is asked, so that no other one is imported.
+_ANSWERS = {
+    "search": ("perfmodel.study.search", "search"),
+    "solve": ("perfmodel.study.solve", "solve"),
+    "capacity": ("perfmodel.study.capacity", "capacity"),
+}
+
+
+def answer(resolved: ResolvedScenario, progress: Progress = unseen) -> Any:
+    """Answer the question of a scenario that is not `evaluate`."""
+    module, name = _ANSWERS[resolved.scenario.question]
+    return getattr(importlib.import_module(module), name)(resolved, progress)
