@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfmodel.cli import options
+from perfmodel.cli import engine_options, options
+from perfmodel.cli.engine_options import NO_ENGINE_OPTIONS, EngineOptions
 from perfmodel.cli.options import OutputFormat, TextFormat
 from perfmodel.cli.output import check_targets, note, staged_files, table_width, use_colour, write_answer, write_text
+from perfmodel.cli.progress import progress_line
 from perfmodel.cli.tables import render_columns
 from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
 from perfmodel.errors import UsageError
@@ -54,11 +56,16 @@ def run(
     specs: options.SpecFolders = [],
     fail_above: options.FailAbove = [],
     quiet: options.Quiet = False,
+    engine: engine_options.Engine = None,
+    scheduler: engine_options.Scheduler = None,
+    workers: engine_options.Workers = None,
+    checkpoint: engine_options.CheckpointFolder = None,
 ) -> None:
     """Answer the question of a scenario."""
+    searching = EngineOptions(engine, scheduler, workers, checkpoint)
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    deliver(_answer(scenario, overrides, specs), delivery, texts={})
+    deliver(_answer(scenario, overrides, specs, searching, quiet=quiet), delivery, texts={})
 
 
 def explain(
@@ -136,12 +143,26 @@ def _render_comparison(comparison: Comparison, output_format: OutputFormat, outp
     )
 
 
-def _answer(scenario: str, overrides: list[str], specs: list[Path]) -> Result:
+def _answer(
+    scenario: str,
+    overrides: list[str],
+    specs: list[Path],
+    searching: EngineOptions = NO_ENGINE_OPTIONS,
+    *,
+    quiet: bool = False,
+) -> Any:
     from perfmodel.engine.evaluate import evaluate
     from perfmodel.specs.catalogue import Catalogue
     from perfmodel.specs.resolve import load_scenario
 
-    return evaluate(load_scenario(scenario, Catalogue(specs), overrides))
+    resolved = load_scenario(scenario, Catalogue(specs), overrides)
+    searching.refuse_unless_search(resolved)
+    if resolved.scenario.question != "search":
+        return evaluate(resolved)
+    from perfmodel.study.search import search
+
+    with progress_line(quiet=quiet) as progress:
+        return search(resolved, progress, searching.work(quiet=quiet))
 
 
 def _plan_overrides(plan: str | None) -> list[str]:
@@ -194,7 +215,8 @@ def deliver(result: Result, delivery: Delivery, texts: Mapping[Path, str]) -> No
             write_trace(result, files.path_for(delivery.trace))
     if delivery.output is None:
         write_text(text)
-    _note_warnings(result, quiet=delivery.quiet or delivery.output_format is OutputFormat.TABLE)
+    plain = getattr(result, "result", result)
+    _note_warnings(plain, quiet=delivery.quiet or delivery.output_format is OutputFormat.TABLE)
     for sentence in above:
         note(f"threshold: {sentence}")
     if not result.feasible:

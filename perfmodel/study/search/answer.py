@@ -20,8 +20,9 @@ from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.search.regions import SearchSpace, search_space
-from perfmodel.study.search.walk import Found, Table, joined, run_task, tasks_of
+from perfmodel.study.search.walk import Found, Table
 from perfmodel.study.search.wanted import Wanted, wanted
+from perfmodel.study.search.work import Work, found_by
 
 
 @dataclass(frozen=True)
@@ -122,23 +123,23 @@ class SearchResult:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
 
-def search(resolved: ResolvedScenario, progress: Progress = unseen) -> SearchResult:
+def search(resolved: ResolvedScenario, progress: Progress = unseen, work: Work | None = None) -> SearchResult:
     """Search the space of a scenario.
+
+    Parameters
+    ----------
+    work
+        Who does the work, and where it is kept; None: this process, nowhere. The answer does not depend on it.
 
     Raises
     ------
     SpecError, UsageError
-        The space, an objective or a constraint cannot be.
+        The space, an objective or a constraint cannot be; the engine or the checkpoint cannot be used.
     """
     start = time.perf_counter()
     space = search_space(resolved)
     looked_for = wanted(resolved, space.regions[0].question)
-    parts: list[Found] = []
-    tasks = tasks_of(space)
-    for done, task in enumerate(tasks):
-        progress("parts of the space searched", done, len(tasks))
-        parts.append(run_task(space, looked_for, task))
-    found = joined(space, looked_for, parts)
+    found = found_by(work or Work(), space, looked_for, progress)
     return answer_of(space, looked_for, found, time.perf_counter() - start)
 
 
