@@ -89,9 +89,7 @@ class EngineOptions:
         given = [f"--{name}" for name, value in vars(self).items() if value is not None]
         question = resolved.scenario.question
         if given and question != "search":
-            raise UsageError(
-                f"{given[0]} is for scenarios with `question: search`; this one has `question: {question}`"
-            )
+            raise UsageError(f"{given[0]} is for `question: search`; this scenario has `question: {question}`")
 
     def work(self, *, quiet: bool) -> Work:
         """How the search is done."""

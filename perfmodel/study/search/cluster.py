@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _PATIENCE = 3.0
 #: How often a task may be given up by a scheduler, which itself tries each several times, before the search is.
 _GIVEN_UP_AT_MOST = 10
-_LOST = "{address}: the scheduler is gone, or somebody cancelled the tasks; what was finished is kept with --checkpoint"
 
 
 class Cluster:
@@ -66,14 +65,16 @@ def _connected(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the log of distributed: it tells lost connections at length while it tries again."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Without the logs of distributed: it tells lost connections at length while it tries again."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
 
 
 def _check_scheduler(address: str) -> None:
@@ -154,16 +155,19 @@ def _findings(client: Client, address: str, shipment: Shipment, tasks: Sequence[
     running = {submit(task): task for task in tasks}
     given_up: dict[Task, int] = {}
     try:
-        ended = as_completed(list(running), loop=client.loop)
-        for future in ended:
+        # With results: they arrive by themselves, and nothing but a queue is waited for when Ctrl-C comes.
+        ended = as_completed(list(running), loop=client.loop, with_results=True, raise_errors=False)
+        for future, outcome in ended:
             task = running.pop(future)
-            found = _result(future, address, lambda task=task: _give_up(given_up, task, address))
-            if found is None:
-                again = submit(task)
-                running[again] = task
-                ended.add(again)
-            else:
-                yield task, found
+            future.release()  # left to its finaliser, it could swallow a Ctrl-C
+            if isinstance(outcome, Found):
+                yield task, outcome
+                continue
+            _raise_unless_killed(outcome, address)
+            _count_up(given_up, task, address)
+            again = submit(task)
+            running[again] = task
+            ended.add(again)
     finally:
         client.cancel(list(running))
 
@@ -173,7 +177,7 @@ def _received(shipment: Shipment) -> Shipment:
     return shipment
 
 
-def _give_up(given_up: dict[Task, int], task: Task, address: str) -> None:
+def _count_up(given_up: dict[Task, int], task: Task, address: str) -> None:
     given_up[task] = given_up.get(task, 0) + 1
     if given_up[task] > _GIVEN_UP_AT_MOST:
         raise UsageError(
@@ -182,16 +186,18 @@ def _give_up(given_up: dict[Task, int], task: Task, address: str) -> None:
         )
 
 
-def _result(future: Future, address: str, killed: Callable[[], None]) -> Found | None:
-    """What a task found; None where the workers that ran it were killed, and it has to run again."""
+def _raise_unless_killed(outcome: Any, address: str) -> None:
+    """Raise what ended a task; nothing where that was the end of its worker."""
     from distributed import KilledWorker
 
-    try:
-        return future.result(timeout=_PATIENCE)
-    except KilledWorker:
-        killed()
-        return None
-    except ModuleNotFoundError as error:
+    error = outcome[1] if isinstance(outcome, tuple) else outcome
+    if isinstance(error, KilledWorker):
+        return
+    if isinstance(error, ModuleNotFoundError):
         raise UsageError(f"{address}: a worker {_without(error)}") from None
-    except (CancelledError, OSError) as error:
-        raise UsageError(_LOST.format(address=address)) from error
+    if isinstance(error, CancelledError):
+        raise UsageError(
+            f"{address}: the scheduler is gone, or somebody cancelled the tasks; with --checkpoint, what was finished "
+            "is kept"
+        ) from None
+    raise error
