@@ -40,7 +40,7 @@ Workers = Annotated[
         "--workers",
         metavar="N",
         min=1,
-        help="Processes of a search on this machine; without it, one per processor when the search is large.",
+        help="Processes of a search on this machine; without it, one per idle processor when it is large.",
         show_default=False,
     ),
 ]

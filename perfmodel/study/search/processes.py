@@ -1,7 +1,7 @@
 """Tasks of a search in processes of this machine.
 
-Processes and not threads: most of a task is many short NumPy calls, between which threads wait for each other (the
-figures are in docs/how-to/run-a-search-on-a-cluster.md).
+Processes and not threads: a task is many short NumPy calls, between which threads wait for each other (the figures are
+in docs/how-to/run-a-search-on-a-cluster.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Processes:
     Parameters
     ----------
     workers
-        Processes; None: one per processor where the search is large enough, otherwise none beside this one.
+        Processes; None: one per idle processor where the search is large enough, otherwise none beside this one.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -41,7 +41,7 @@ class Processes:
     def findings(self, space: SearchSpace, wanted: Wanted, tasks: Sequence[Task], waiting: Tell, /) -> Findings:
         workers = self._workers
         if workers is None:
-            workers = processors() if len(space) >= WORTH_PROCESSES else 1
+            workers = idle_processors() if len(space) >= WORTH_PROCESSES else 1
         workers = min(workers, len(tasks))
         if workers <= 1:
             yield from Serial().findings(space, wanted, tasks, waiting)
@@ -49,10 +49,18 @@ class Processes:
             yield from _findings(workers, packed(space, wanted), tasks)
 
 
-def processors() -> int:
-    """Processors that this process may use."""
+def idle_processors() -> int:
+    """Processors that this process may use and that others leave alone, at least one.
+
+    Where others are at work, more processes share what one would have had, and each has to start first.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    allowed = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    try:
+        busy = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not every system counts
+        busy = 0.0
+    return max(allowed - int(busy), 1)
 
 
 def _findings(workers: int, shipment: Shipment, tasks: Sequence[Task]) -> Findings:

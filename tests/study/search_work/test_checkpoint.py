@@ -223,5 +223,11 @@ def test_a_killed_search_with_processes_goes_on(small: Any, answer: dict[str, An
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_twenty_kills(small: Any, answer: dict[str, Any], tmp_path: Path, workers: str) -> None:
-    _check_kills(20, small, tmp_path, answer, "--workers", workers)
+def test_twenty_kills(small: Any, ready: Any, written: Any, tmp_path: Path, workers: str) -> None:
+    scenario = json.loads(small.file.read_text())
+    scenario["strategy"] |= {"context_parallel": "auto", "pipeline": {"schedule": "auto"}}  # more tasks than kills
+    file, folder = tmp_path / "search.yaml", tmp_path / "kept"
+    file.write_text(json.dumps(scenario))
+    folder.mkdir()
+    subprocess.run(_command(ready(file), tmp_path / "other", tmp_path / "expected.json"), check=True)
+    _check_kills(20, ready(file), folder, written(tmp_path / "expected.json"), "--workers", workers)

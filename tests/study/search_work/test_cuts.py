@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import perfmodel
 from perfmodel.errors import UsageError
 from perfmodel.study.search import shipment
-from perfmodel.study.search.processes import Processes
+from perfmodel.study.search.processes import Processes, idle_processors
 from perfmodel.study.search.walk import MOST_TASKS, Task, joined, run_task, tasks_of
 from perfmodel.study.search.work import Serial, untold
 
@@ -114,3 +114,10 @@ def test_small_searches_start_no_processes(small: Any, monkeypatch: pytest.Monke
     assert [task for task, _ in Serial().findings(small.space, small.wanted, small.tasks[:2], untold)] == small.tasks[
         :2
     ]
+
+
+def test_busy_processors_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for load, idle in ((0.4, 8), (3.2, 5), (20.0, 1)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert idle_processors() == idle
