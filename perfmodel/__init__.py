@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perfmodel.engine.result import Result
     from perfmodel.engine.session import LoadedScenario as Scenario
     from perfmodel.engine.session import evaluate, load
+    from perfmodel.study.sensitivity import sensitivities
     from perfmodel.workload import register_builder, register_transform
 
 __version__ = "0.1.0"
@@ -24,9 +25,19 @@ _EXPORTS = {
     "load": ("perfmodel.engine.session", "load"),
     "register_builder": ("perfmodel.workload", "register_builder"),
     "register_transform": ("perfmodel.workload", "register_transform"),
+    "sensitivities": ("perfmodel.study.sensitivity", "sensitivities"),
 }
 
-__all__ = ["Result", "Scenario", "__version__", "evaluate", "load", "register_builder", "register_transform"]
+__all__ = [
+    "Result",
+    "Scenario",
+    "__version__",
+    "evaluate",
+    "load",
+    "register_builder",
+    "register_transform",
+    "sensitivities",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -74,4 +74,7 @@ Conditions = Annotated[
     list[str],
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", show_default=False),
 ]
+Sensitivity = Annotated[
+    bool, typer.Option("--sensitivity", help="Show which number of the specs moves the answer most.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No warnings, notes and progress on the standard error stream.")]

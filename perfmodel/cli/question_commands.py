@@ -16,6 +16,7 @@ from perfmodel.cli.output import check_targets, note, staged_files, table_width,
 from perfmodel.cli.progress import progress_line
 from perfmodel.cli.tables import render_columns
 from perfmodel.cli.thresholds import Threshold, exceeded, parse_thresholds
+from perfmodel.cli.why_not_command import explain_search, search_of
 from perfmodel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run(
     trace: options.Trace = None,
     specs: options.SpecFolders = [],
     fail_above: options.FailAbove = [],
+    sensitivity: options.Sensitivity = False,
     quiet: options.Quiet = False,
     engine: engine_options.Engine = None,
     scheduler: engine_options.Scheduler = None,
@@ -65,7 +67,10 @@ def run(
     searching = EngineOptions(engine, scheduler, workers, checkpoint)
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    deliver(_answer(scenario, overrides, specs, searching, quiet=quiet), delivery, texts={})
+    answer = _answer(scenario, overrides, specs, searching, quiet=quiet)
+    if sensitivity:
+        answer = _with_sensitivities(answer, scenario, overrides, specs)
+    deliver(answer, delivery, texts={})
 
 
 def explain(
@@ -83,6 +88,13 @@ def explain(
     """Show how a number came about: formulas, values, units, sources; with --plan, why another plan loses."""
     check_targets(output, inputs=[scenario])
     changed = _plan_overrides(plan)
+    searched = search_of(scenario, overrides, specs)
+    if searched is not None:
+        text, feasible = explain_search(searched, changed, operator, output_format, output, quiet=quiet)
+        write_answer(text, output)
+        if not feasible:
+            raise typer.Exit(EXIT_INFEASIBLE)
+        return
     result = _answer(scenario, [*overrides, *changed], specs)
     if operator is not None or (result.feasible and not changed):
         text = _render_derivation(result.explain(operator), output_format, output)
@@ -163,6 +175,14 @@ def _answer(
 
     with progress_line(quiet=quiet) as progress:
         return search(resolved, progress, searching.work(quiet=quiet))
+
+
+def _with_sensitivities(answer: Result, scenario: str, overrides: list[str], specs: list[Path]) -> Result:
+    from perfmodel.specs.catalogue import Catalogue
+    from perfmodel.specs.resolve import load_scenario
+    from perfmodel.study.sensitivity import with_sensitivities
+
+    return with_sensitivities(answer, load_scenario(scenario, Catalogue(specs), overrides))
 
 
 def _plan_overrides(plan: str | None) -> list[str]:

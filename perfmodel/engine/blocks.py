@@ -131,6 +131,13 @@ class Block:
             if len(kept):
                 yield self._of_switches(tuple(chosen)).only(kept)
 
+    def corner(self, chosen: Mapping[int, int]) -> Block:
+        """The block with one value of some of its switches, by axis."""
+        slices = [slice(None)] * len(self.space.switches)
+        for axis, value in chosen.items():
+            slices[axis] = slice(value, value + 1)
+        return self._of_switches(tuple(slices))
+
     def _of_switches(self, chosen: tuple[slice, ...]) -> Block:
         switches = tuple(
             Switch({name: values[one] for name, values in switch.columns.items()})

@@ -62,6 +62,12 @@ def evaluate_columns(
     return result
 
 
+def evaluate_moves(problem: Problem, plan: Plan, hardware: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Headline columns of one plan on many machines: ``hardware`` as in :func:`evaluate_columns`."""
+    rows = max((len(column) for column in hardware.values()), default=1)
+    return evaluate_columns(problem, plan.take(np.zeros(rows, dtype=np.int64)), hardware)
+
+
 def _on(problem: Problem, swept: Mapping[str, np.ndarray], rows: Any) -> Problem:
     if not swept:
         return problem

@@ -116,6 +116,7 @@ def _assemble(
         sources_titles=Deferred(lambda: _titles(resolved)),
         explainer=lambda target: explain_question(question, target),
         warner=lambda: warnings_of(question, evaluation),
+        origin=question,
     )
 
 

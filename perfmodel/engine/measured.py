@@ -139,6 +139,24 @@ def _same_stack(one: Question, other: Question) -> bool:
     return (first.accelerator, first.software) == (second.accelerator, second.software)
 
 
+def difference_deviation(one: Question, other: Question) -> float:
+    """Relative deviation of the ratio of two predicted step times.
+
+    Errors of one stack on one device have their causes in common, so that most of them cancel (what is left is what
+    validation finds on pairs of runs); those of different stacks or devices are independent. An input of both with a
+    stated range moves both.
+    """
+    residuals = [residual_of_time(question) for question in (one, other)]
+    between = uncertainty.combined_deviation(*residuals)
+    machine = one.problem.machine
+    if _same_stack(one, other):
+        left = float(machine.anchored_error or 0.0)
+        if one.problem.has_experts != other.problem.has_experts:
+            left = uncertainty.combined_deviation(left, float(machine.experts_error or 0.0))
+        between = uncertainty.anchored_deviation(left, between)
+    return float(uncertainty.combined_deviation(between, scaled_input_deviation(one, other)))
+
+
 def _deviation(question: Question, stated: Sourced, operand: Callable[[float, str], Any]) -> Any:
     """Relative deviation of the scaled prediction: of the measurement, of what does not cancel, of the inputs."""
     there = question.measured_at

@@ -221,6 +221,8 @@ class Result:
     sources_titles: Mapping[str, str] = field(default_factory=dict)
     explainer: Callable[[str | None], Any] | None = field(default=None, repr=False, compare=False)
     warner: Callable[[], tuple[ResultWarning, ...]] | None = field(default=None, repr=False, compare=False)
+    origin: Any = field(default=None, repr=False, compare=False)  # the question behind it; None: read from a file
+    sensitivities: Mapping[str, Any] | None = None  # only where they were asked for
 
     @functools.cached_property
     def warnings(self) -> tuple[ResultWarning, ...]:
@@ -273,7 +275,7 @@ class Result:
             "measured": _plain(self.measured),
             "warnings": [asdict(row) for row in self.warnings],
             "sources": self.sources(),
-        }
+        } | ({} if self.sensitivities is None else {"sensitivities": _plain(self.sensitivities)})
 
     def to_json(self, *, indent: int | None = 2) -> str:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)

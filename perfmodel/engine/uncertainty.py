@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.build import Question
-from perfmodel.engine.columns import evaluate_columns
+from perfmodel.engine.columns import evaluate_columns, evaluate_moves
 from perfmodel.engine.rows import amount
 from perfmodel.equations import uncertainty
+from perfmodel.machine.columns import stated_numbers
 from perfmodel.provenance import Sourced
 from perfmodel.workload.operators import EXPERTS
 
@@ -107,7 +108,10 @@ def scaled_input_deviation(here: Question, there: Question) -> float:
 
 def _ranged(question: Question) -> dict[str, Sourced]:
     """Numbers of the machine that state a range, by path."""
-    numbers = question.problem.machine.provenance.values()
+    machine = question.problem.machine
+    # A product that is known by the path of one of its factors is moved by that factor.
+    stated = stated_numbers(machine)
+    numbers = [stated.get(one.path, one) for one in machine.provenance.values()]
     return {one.path: one for one in numbers if one.path and (one.low is not None or one.high is not None)}
 
 
@@ -122,8 +126,10 @@ def _at_the_ends(question: Question, moves: Sequence[Sourced | None]) -> dict[st
         column[2 * position] = one.value if one.low is None else one.low
         column[2 * position + 1] = one.value if one.high is None else one.high
         hardware[one.path] = column
-    plans = question.plan.take(np.zeros(rows, dtype=np.int64))
-    return evaluate_columns(question.problem, plans, hardware)
+    if not hardware:  # nothing moves here, while something does in the question that this one is compared with
+        plans = question.plan.take(np.zeros(rows, dtype=np.int64))
+        return evaluate_columns(question.problem, plans)
+    return evaluate_moves(question.problem, question.plan, hardware)
 
 
 def quadrature(column: np.ndarray) -> float:

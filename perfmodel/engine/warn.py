@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from perfmodel.engine.build import Question
-from perfmodel.engine.columns import evaluate_columns
+from perfmodel.engine.columns import evaluate_moves
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.result import ResultWarning
 from perfmodel.engine.rows import number
+from perfmodel.machine.columns import moved_one_by_one, stated_numbers
 from perfmodel.provenance import Basis, Sourced
 from perfmodel.units import format_quantity
 
@@ -59,15 +58,11 @@ def step_effects(question: Question, paths: list[str]) -> dict[str, float]:
     if not paths:
         return {}
     machine = question.problem.machine
-    values = {one.path: number(one.value) for one in machine.provenance.values()}
-    rows = len(paths) + 1
-    hardware = {}
-    for position, path in enumerate(paths):
-        column = np.full(rows, values[path])
-        column[position] *= PERTURBATION
-        hardware[path] = column
-    plan = question.plan.take(np.zeros(rows, dtype=np.int64))
-    steps = evaluate_columns(question.problem, plan, hardware)["time.step_s"]
+    values = {one.path: one.value for one in machine.provenance.values()}
+    values |= {path: one.value for path, one in stated_numbers(machine).items()}
+    at_rest = {path: number(values[path]) for path in paths}
+    moves = {path: [value * PERTURBATION] for path, value in at_rest.items()}
+    steps = evaluate_moves(question.problem, question.plan, moved_one_by_one(moves, at_rest))["time.step_s"]
     return {path: float(steps[position] / steps[-1] - 1.0) for position, path in enumerate(paths)}
 
 

@@ -9,6 +9,7 @@ from perfmodel.units import Count, Ratio, Seconds, equation
 GUM = "JCGM 100:2008 (Guide to the expression of uncertainty in measurement), section 5.1"
 CORRELATED = "JCGM 100:2008 (Guide to the expression of uncertainty in measurement), section 5.2"
 RATIO_ESTIMATOR = "Cochran 1977, Sampling Techniques, third edition, section 6.2"
+LOGARITHMIC = "Saltelli et al. 2008, Global Sensitivity Analysis: The Primer, section 1.2, doi:10.1002/9780470725184"
 LOGNORMAL = "Limpert, Stahel and Abbt 2001, doi:10.1641/0006-3568(2001)051[0341:LNDATS]2.0.CO;2"
 
 
@@ -318,3 +319,64 @@ def anchored_deviation(between: Ratio, alone: Ratio) -> Ratio:
     0.05
     """
     return np.minimum(between, alone)
+
+
+@equation(reference=LOGARITHMIC)
+def elasticity(result_ratio: Ratio, input_ratio: Ratio) -> Ratio:
+    r"""Relative change of a result over the relative change of one input.
+
+    .. math:: \eta = \frac{\ln (y_1 / y_0)}{\ln (x_1 / x_0)} \approx \frac{\partial \ln y}{\partial \ln x}
+
+    Parameters
+    ----------
+    result_ratio
+        Result at one end over that at the other :math:`y_1 / y_0` [1].
+    input_ratio
+        Input at the same ends :math:`x_1 / x_0` [1], not one.
+
+    Returns
+    -------
+    Ratio
+        Elasticity [1]: -1 for a time that is inversely proportional to the input, 0 for an input that is not used.
+
+    Notes
+    -----
+    The exponent of the power law through both ends. A time that nothing but rates and times determines has elasticities
+    that sum to -1 over the rates minus those over the times (Euler's theorem on homogeneous functions).
+
+    Examples
+    --------
+    >>> round(float(elasticity(0.5, 2.0)), 6)
+    -1.0
+    """
+    return np.log(result_ratio) / np.log(input_ratio)
+
+
+@equation(reference=LOGARITHMIC)
+def power_law_change(exponent: Ratio, relative_change: Ratio) -> Ratio:
+    r"""Relative change of a result for a relative change of one input.
+
+    .. math:: \frac{\Delta y}{y} = (1 + \delta)^{\eta} - 1
+
+    Parameters
+    ----------
+    exponent
+        Elasticity of the result in the input :math:`\eta` [1].
+    relative_change
+        Of the input :math:`\delta` [1], above -1.
+
+    Returns
+    -------
+    Ratio
+        Relative change [1].
+
+    Notes
+    -----
+    For small changes, where the elasticity is that of the point.
+
+    Examples
+    --------
+    >>> round(float(power_law_change(-1.0, 0.01)), 6)
+    -0.009901
+    """
+    return np.expm1(exponent * np.log1p(relative_change))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -13,12 +13,47 @@ from perfmodel.machine.machine import Machine
 from perfmodel.provenance import Basis, Sourced
 from perfmodel.units import Numeric
 
+#: Source of numbers that nobody can change: seconds in an hour.
+_DEFINITION = "definition"
+
 
 def swept_paths(machine: Machine) -> tuple[str, ...]:
     """Spec paths that :func:`with_columns` accepts, sorted."""
     stated = {number.path for number in machine.provenance.values()}
     factors = {factor.path for group in machine.derived.values() for factor in group}
     return tuple(sorted(stated | factors))
+
+
+def stated_numbers(machine: Machine) -> dict[str, Sourced]:
+    """Every number that a spec states and the machine uses, by path, in the unit in which the spec states it.
+
+    A leaf that is a product of stated numbers (a bandwidth over its oversubscription) is not among them, its factors
+    are: what :func:`with_columns` takes for a path is a value of the number here.
+    """
+    factors = {factor.path: factor.number for group in machine.derived.values() for factor in group}
+    direct = {number.path: number for leaf, number in machine.provenance.items() if leaf not in machine.derived}
+    found = direct | factors
+    return {path: found[path] for path in sorted(found) if path and found[path].source != _DEFINITION}
+
+
+def moved_one_by_one(values: Mapping[str, Sequence[float]], at_rest: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Columns in which one number alone differs from rest in each row: first all values of the first number, and so on.
+
+    Parameters
+    ----------
+    values
+        By path, what a number is moved to.
+    at_rest
+        By path, its value in all other rows; the last row has every number at rest.
+    """
+    rows = sum(len(moved) for moved in values.values()) + 1
+    columns: dict[str, np.ndarray] = {}
+    start = 0
+    for path, moved in values.items():
+        columns[path] = np.full(rows, float(at_rest[path]))
+        columns[path][start : start + len(moved)] = moved
+        start += len(moved)
+    return columns
 
 
 def with_columns(machine: Machine, columns: Mapping[str, Numeric], source: str = "scenario") -> Machine:

@@ -46,7 +46,7 @@ class Ledger:
         value = prod(number.value**power for number, power in factors)
         assumed = any(number.basis == Basis.ASSUMED for number, _ in factors)
         low, high = _product_range(factors)
-        self.derived[path] = tuple(Factor(number.path, number.value, power) for number, power in factors)
+        self.derived[path] = tuple(Factor(number, power) for number, power in factors)
         basis = Basis.ASSUMED if assumed else Basis.DERIVED
         source = next((number.source for number, _ in factors if number.basis == Basis.ASSUMED), factors[0][0].source)
         return self.take(path, Sourced(value, unit, source, basis, stated_as, low=low, high=high, note=note))

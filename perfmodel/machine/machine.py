@@ -219,9 +219,16 @@ class StackChoices:
 class Factor:
     """One stated number behind a derived leaf: the leaf contains ``value ** power``."""
 
-    path: str
-    value: Numeric
+    number: Sourced
     power: int
+
+    @property
+    def path(self) -> str:
+        return self.number.path
+
+    @property
+    def value(self) -> Numeric:
+        return self.number.value
 
 
 @dataclass(frozen=True)

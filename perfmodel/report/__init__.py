@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perfmodel.report.plots import figures
     from perfmodel.report.tables import render_compare, render_csv, render_text
     from perfmodel.report.trace import write_trace
+    from perfmodel.report.why_not_text import render_why_not, render_why_not_json
 
 _HOMES = {
     "derivation_dict": "explain_text",
@@ -23,6 +24,8 @@ _HOMES = {
     "render_derivation": "explain_text",
     "render_derivation_json": "explain_text",
     "render_text": "tables",
+    "render_why_not": "why_not_text",
+    "render_why_not_json": "why_not_text",
     "to_html_fragment": "page",
     "write_report": "page",
     "write_trace": "trace",
@@ -36,6 +39,8 @@ __all__ = [
     "render_derivation",
     "render_derivation_json",
     "render_text",
+    "render_why_not",
+    "render_why_not_json",
     "to_html_fragment",
     "write_report",
     "write_trace",

@@ -24,6 +24,7 @@ from perfmodel.report.display import (
     signed_percent,
 )
 from perfmodel.report.measured_table import measured_table
+from perfmodel.report.sensitivity_table import sensitivity_table
 from perfmodel.report.sentence import (
     CONFIDENCE,
     interval_of,
@@ -326,6 +327,7 @@ _QUESTIONS: tuple[Callable[[Result], Table | None], ...] = (
     stages_table,
     published_table,
     measured_table,
+    sensitivity_table,
 )
 
 

@@ -80,6 +80,17 @@ def render_text(result: Result, *, width: int = 100, colour: bool = False) -> st
     return "\n".join(lines) + "\n"
 
 
+def table_text(table: Table, width: int, *, colour: bool = False) -> list[str]:
+    """Lines of one table."""
+    return list(_table_lines(table, max(width, _NARROWEST), _Style(colour=colour)))
+
+
+def wrapped(text: str, width: int, *, first: str = "", style: str | None = None, colour: bool = False) -> list[str]:
+    """Lines of one paragraph; ``style``: a name of :data:`_CODES`."""
+    lines = _wrap(text, max(width, _NARROWEST), first)
+    return lines if style is None else [_Style(colour=colour)(line, style) for line in lines]
+
+
 def _wrap(text: str, width: int, first: str = "", later: str | None = None) -> list[str]:
     """Lines of at most ``width`` terminal columns; wide characters are counted as two."""
     later = " " * len(first) if later is None else later

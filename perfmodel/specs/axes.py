@@ -29,8 +29,8 @@ _SCALES = ("linear", "log")
 MAXIMUM_POINTS = 100_000
 #: Keys of a scenario that refer to specs of other kinds, and what of it an axis never is.
 _REFERENCES = {"model": "model", "cluster": "cluster", "software": "software", "numerics": "numerics"}
-_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "vary", "until", "goal",
-               "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
+_NOT_VARIED = {"kind", "name", "title", "question", "objectives", "constraints", "top", "exhaustive", "vary", "until",
+               "goal", "published", "assumed", "measured", "note", "aliases", "provenance"}  # fmt: skip
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -88,7 +88,8 @@ def _scenario_shape() -> Shape:
 
 def _walk(document: Document, path: KeyPath, value: Any, shape: Shape | None, found: list[Axis]) -> Any:
     """The value with single values instead of axes, which are added to ``found``."""
-    axis = _axis(dotted(path), value, document.place(path), shape) if path else None
+    # An unknown key is not an axis: checking the scenario says what is wrong with it.
+    axis = _axis(dotted(path), value, document.place(path), shape) if path and shape is not None else None
     if axis is not None:
         found.append(axis)
         return _ABSENT if path[0] == "strategy" or axis.values is None else axis.values[0]

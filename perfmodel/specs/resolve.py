@@ -227,7 +227,7 @@ def _measured_at(
 
 
 #: What belongs to a search and not to one of its candidates.
-_OF_SEARCH = ("objectives", "constraints", "top")
+_OF_SEARCH = ("objectives", "constraints", "top", "exhaustive")
 
 
 def _check_question(document: Document, axes: Sequence[Axis]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from perfmodel.specs.base import FileSpec
+from perfmodel.specs.base import FileSpec, SwitchField
 from perfmodel.specs.measured import MeasuredSpec
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.quantities import SpecModel
@@ -102,6 +102,8 @@ class Scenario(FileSpec):
         Of a search: result key or plan column (``strategy.tp``) to its limits.
     top
         Strategies that a search shows.
+    exhaustive
+        A search costs everything that fits in full; false: it leaves out what cannot be an answer, which is the same.
     """
 
     kind: Literal["scenario"]
@@ -122,3 +124,4 @@ class Scenario(FileSpec):
     objectives: Mapping[str, Sense] = Field(default_factory=dict[str, Sense])
     constraints: Mapping[str, BoundSpec] = Field(default_factory=dict[str, BoundSpec])
     top: TopField = 10
+    exhaustive: SwitchField = True

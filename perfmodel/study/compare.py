@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from perfmodel.engine.build import Question
+from perfmodel.engine.measured import difference_deviation
 from perfmodel.engine.result import Result
+from perfmodel.equations.uncertainty import interval_factor
 
 SCHEMA = "perfmodel.comparison/1"
 
@@ -54,8 +57,10 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """Compare results by the time of a step.
 
-    The errors of two predictions are taken as independent. Those of two plans on one machine mostly are
-    not (the same efficiency is off for both), so that the probability is then cautious: nearer to one half.
+    Two predictions of one software stack on one device are wrong by mostly the same factor (the same efficiency is off
+    for both), so that their difference is surer than each of them: its deviation is the one that validation finds on
+    pairs of runs of a stack (``relative_error.anchored`` of the class). Between stacks or devices errors are taken as
+    independent, and so they are where a result is scaled by a measurement or was read from a file.
     """
     first, *others = results
     return Comparison(tuple(results), tuple(_probability_faster(first, other) for other in others))
@@ -64,13 +69,24 @@ def compare(results: Sequence[Result]) -> Comparison:
 def _probability_faster(first: Result, second: Result) -> float | None:
     if not (first.feasible and second.feasible):
         return None
-    one, other = _log_time(first), _log_time(second)
-    if one is None or other is None:
+    difference = _log_ratio(first, second)
+    if difference is None:
         return None
-    difference = one - other
     if difference.stdev == 0:
         return 0.5 if difference.mean == 0 else float(difference.mean < 0)
     return difference.cdf(0.0)
+
+
+def _log_ratio(first: Result, second: Result) -> NormalDist | None:
+    """Distribution of the logarithm of the ratio of two step times."""
+    one, other = _log_time(first), _log_time(second)
+    if one is None or other is None:
+        return None
+    known = all(isinstance(result.origin, Question) and result.measured is None for result in (first, second))
+    if not known:
+        return one - other
+    deviation = difference_deviation(first.origin, second.origin)
+    return NormalDist(one.mean - other.mean, math.log(interval_factor(deviation, 1.0)))
 
 
 def _log_time(result: Result) -> NormalDist | None:

@@ -70,7 +70,7 @@ numerics: {extends: bf16-mixed, state: {moments: 4 B}}
     assert changed.numerics.state.total == 12.0
 
 
-@pytest.mark.parametrize("question", ["search", "capacity", "solve"])
+@pytest.mark.parametrize("question", ["capacity", "solve"])
 def test_questions_that_come_later_are_told_apart_from_misspelt_ones(
     scenario: Path, catalogue: Catalogue, question: str
 ) -> None:

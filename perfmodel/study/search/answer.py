@@ -139,8 +139,13 @@ def search(resolved: ResolvedScenario, progress: Progress = unseen, work: Work |
     start = time.perf_counter()
     space = search_space(resolved)
     looked_for = wanted(resolved, space.regions[0].question)
-    found = found_by(work or Work(), space, looked_for, progress)
+    found = explore(space, looked_for, progress, work)
     return answer_of(space, looked_for, found, time.perf_counter() - start)
+
+
+def explore(space: SearchSpace, looked_for: Wanted, progress: Progress = unseen, work: Work | None = None) -> Found:
+    """Go through a space."""
+    return found_by(work or Work(), space, looked_for, progress)
 
 
 def answer_of(space: SearchSpace, looked_for: Wanted, found: Found, seconds: float) -> SearchResult:

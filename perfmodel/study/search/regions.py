@@ -20,7 +20,7 @@ from perfmodel.engine.blocks import keyed_plan, possible_rows
 from perfmodel.engine.build import Question, build_question
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.errors import SpecError, UsageError
-from perfmodel.machine.columns import swept_paths
+from perfmodel.machine.columns import stated_numbers, swept_paths
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.space import PlanSpace
 from perfmodel.specs.axes import Axis
@@ -217,7 +217,7 @@ def _sweep(question: Question, axes: Sequence[Axis]) -> Sweep:
     """All combinations of the numbers of the machine, in SI."""
     machine = question.problem.machine
     units = {one.path: one.unit for one in machine.provenance.values()}
-    units |= {factor.path: units.get(factor.path, "") for group in machine.derived.values() for factor in group}
+    units |= {path: one.unit for path, one in stated_numbers(machine).items()}
     values = [
         [_number(axis, value, units.get(machine_path(axis.path), "")) for value in axis.values or ()] for axis in axes
     ]

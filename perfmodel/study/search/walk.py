@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from perfmodel.engine.blocks import Block, blocks_of_rows, possible_rows
 from perfmodel.parallel.space import chunks
 from perfmodel.study.search.frontier import pareto_rows, smallest_rows
+from perfmodel.study.search.prune import Known, can_prune, promising_parts
 from perfmodel.study.search.regions import Region, SearchSpace
 from perfmodel.study.search.wanted import Wanted
 
@@ -127,11 +128,12 @@ def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
     """Go through the rows of a task."""
     region = space.regions[task.region]
     problem, plans, points = region.question.problem, region.space, region.sweep.points
+    known = _nothing_known(region, wanted) if not wanted.exhaustive and can_prune(wanted) else None
     parts = [_nothing(wanted, (task.stop - task.start) * plans.switch_count * len(points))]
     for start, stop in chunks(task.stop - task.start, _ROWS_AT_A_TIME):
         rows = possible_rows(problem, plans, task.start + start, task.start + stop)
         blocks = blocks_of_rows(problem, plans, rows, points, space.book(region))
-        parts += [_of_block(space, region, wanted, block) for block in blocks]
+        parts += [_of_block(space, region, wanted, block, known) for block in blocks]
     return joined(space, wanted, parts)
 
 
@@ -140,11 +142,17 @@ def _nothing(wanted: Wanted, enumerated: int = 0, evaluated: int = 0, feasible: 
     return Found(enumerated, evaluated, feasible, 0, empty, empty, empty, Table.empty(1))
 
 
-def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block) -> Found:
-    """Memory of a block, and the objectives of what fits of it."""
+def _nothing_known(region: Region, wanted: Wanted) -> Known:
+    return Known(np.full((len(region.sweep), len(region.space.rows["devices"])), np.inf), wanted.top)
+
+
+def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block, known: Known | None) -> Found:
+    """Memory of a block, and the objectives of what fits of it (of what may be an answer, where something is known)."""
     counted = _nothing(wanted, 0, int(np.count_nonzero(block.possible)), int(np.count_nonzero(block.fits)))
     found = [replace(counted, least_memory=_least_memory(region, block))]
-    for part in block.parts():
+    rows_per_devices = region.space.row_count // len(region.space.rows["devices"])
+    parts = block.parts() if known is None else promising_parts(block, wanted, known, block.rows // rows_per_devices)
+    for part in parts:
         rows = np.flatnonzero((part.fits & wanted.allowed(part)).ravel())
         if not len(rows):
             continue
@@ -152,7 +160,11 @@ def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block) 
         point, candidate = part.candidates(rows)
         place = np.stack([np.full(len(rows), region.number), point, candidate], axis=1)
         found.append(_reduced(space, wanted, Table(place, values)))
-    return joined(space, wanted, found)
+    together = joined(space, wanted, found)
+    if known is None:
+        return together
+    # All limits are on columns of plans: what is allowed is known without composing it.
+    return replace(together, allowed=int(np.count_nonzero(block.fits & wanted.allowed(block))))
 
 
 def _least_memory(region: Region, block: Block) -> Table:

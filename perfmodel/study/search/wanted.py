@@ -85,11 +85,14 @@ class Wanted:
         Limits that an answer keeps.
     top
         Answers to keep.
+    exhaustive
+        Everything that fits is composed, also where it cannot be an answer.
     """
 
     objectives: tuple[Objective, ...]
     bounds: tuple[Bound, ...]
     top: int
+    exhaustive: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -135,7 +138,7 @@ def wanted(resolved: ResolvedScenario, question: Question) -> Wanted:
     cap = question.problem.power_cap
     if cap is not None:
         bounds.append(Bound("energy.average_power_w", -np.inf, cap))
-    return Wanted(objectives, tuple(bounds), scenario.top)
+    return Wanted(objectives, tuple(bounds), scenario.top, bool(scenario.exhaustive))
 
 
 def _known(resolved: ResolvedScenario, where: str, key: str, known: set[str]) -> str:

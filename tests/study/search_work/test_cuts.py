@@ -27,6 +27,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
                  "cluster__accelerator__memory__bandwidth": ["2 TB/s", "3.35 TB/s", "8 TB/s"]},
     "experts": {"strategy__order": ["tp", "cp", "dp", "pp"], "strategy__context_parallel": "ring",
                 "strategy__pipeline__schedule": "1f1b", "strategy__ep": [1, 2, 4], "model": "mixtral-8x7b"},
+    "what cannot be an answer left out": {
+        "strategy__order": ["tp", "cp", "dp", "pp"], "strategy__context_parallel": "ring",
+        "strategy__pipeline__schedule": "1f1b", "objectives": {"time.step_s": "min"}, "exhaustive": False,
+    },
 }  # fmt: skip
 
 

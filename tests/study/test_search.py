@@ -1,0 +1,252 @@
+"""Searches: the same numbers as an evaluation, exact answers, and what is said about spaces that cannot be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import perfmodel as pm
+from perfmodel.engine.blocks import blocks_of_rows, possible_rows, redundant
+from perfmodel.engine.build import build_question
+from perfmodel.engine.columns import evaluate_columns
+from perfmodel.engine.evaluate import evaluate
+from perfmodel.engine.headline import plan_rules
+from perfmodel.errors import SpecError, UsageError
+from perfmodel.parallel.rules import violated
+from perfmodel.specs.resolve import ResolvedScenario, load_scenario
+from perfmodel.study.search import search
+from perfmodel.study.search.regions import search_space
+from perfmodel.study.search.walk import Task, joined, run_task, tasks_of
+from perfmodel.study.search.wanted import wanted
+
+DENSE: dict[str, Any] = {
+    "kind": "scenario", "name": "dense", "question": "search", "model": "llama-3.1-8b",
+    "cluster": {"name": "hgx-h100-ib-ndr", "devices": 64}, "software": "megatron-core",
+    "workload": {"kind": "training", "sequence_length": 8192, "global_batch": 128},
+    "strategy": {
+        "tp": [1, 2, 4, 8, 16], "cp": [1, 2], "pp": [1, 2, 4, 8], "micro_batch": [1, 2], "zero": "auto",
+        "sequence_parallel": [True, False],
+        "recompute": ["none", "selective", {"policy": "full", "fraction": 0.5}, "full"],
+        "pipeline": {"virtual_stages": [1, 2]}, "overlap": {"data": "auto", "tensor": "auto"},
+    },
+}  # fmt: skip
+EXPERTS: dict[str, Any] = {
+    **DENSE, "name": "experts", "model": "mixtral-8x7b", "numerics": "deepseek-v3-fp8",
+    "strategy": {
+        "tp": [1, 2, 4], "pp": [1, 2, 4, 8], "ep": "auto", "etp": [1, 2], "micro_batch": [1, 2], "zero": [1, 3],
+        "dp_replicate": [1, 2], "sequence_parallel": [True, False], "order": "auto",
+        "pipeline": {"schedule": ["1f1b", "zb-h1", "dualpipe"]},
+    },
+}  # fmt: skip
+SWEEP: dict[str, Any] = {
+    **DENSE, "name": "sweep",
+    "cluster": {"name": "hgx-h100-ib-ndr", "devices": [32, 64]},
+    "strategy": {"tp": [1, 2, 4, 8], "pp": [1, 2], "zero": [1, 3], "recompute": ["none", "full"]},
+}  # fmt: skip
+BANDWIDTHS = {"cluster.accelerator.memory.bandwidth": {"from": "1 TB/s", "to": "8 TB/s", "points": 4, "scale": "log"}}
+UNEVEN: dict[str, Any] = {
+    **DENSE, "name": "uneven", "strategy": {
+        "tp": [1, 2], "pp": [3, 4, 8], "micro_batch": 1, "recompute": "full",
+        "pipeline": {"layers_per_stage": "auto", "virtual_stages": [1, 2]},
+    },
+    "model": {"extends": "llama-3.1-8b", "name": "odd", "layers": 30},
+}  # fmt: skip
+
+
+def resolved(data: Mapping[str, Any], **overrides: Any) -> ResolvedScenario:
+    return load_scenario(data, overrides={name.replace("__", "."): value for name, value in overrides.items()})
+
+
+@pytest.mark.parametrize("data", [DENSE, EXPERTS, UNEVEN], ids=lambda data: data["name"])
+def test_every_candidate_of_a_block_has_the_numbers_of_its_plan(data: Mapping[str, Any]) -> None:
+    random = np.random.default_rng(3)
+    for region in search_space(resolved(data)).regions:
+        problem, space = region.question.problem, region.space
+        rows = possible_rows(problem, space, 0, space.row_count)
+        for block in blocks_of_rows(problem, space, rows, region.sweep.points):
+            flat = random.integers(0, block.size, 300)
+            _, candidates = block.candidates(flat)
+            plans = space.plans(candidates)
+            alone = evaluate_columns(problem, plans, devices=plans.devices)
+            feasible = alone.pop("feasible") & ~redundant(plans)
+            together = block.numbers(list(alone))
+            for key, values in alone.items():
+                np.testing.assert_allclose(together[key].ravel()[flat], values, rtol=1e-12, err_msg=key)
+            assert np.array_equal(block.fits.ravel()[flat], feasible)
+
+
+def test_parts_hold_every_candidate_that_fits_once() -> None:
+    (region,) = search_space(resolved(DENSE)).regions
+    problem, space = region.question.problem, region.space
+    rows = possible_rows(problem, space, 0, space.row_count)
+    for block in blocks_of_rows(problem, space, rows, region.sweep.points):
+        whole = block.candidates(np.flatnonzero(block.fits.ravel()))[1]
+        parts = [part.candidates(np.flatnonzero(part.fits.ravel()))[1] for part in block.parts()]
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(whole))
+
+
+def test_rows_that_are_dropped_break_a_rule_whatever_the_switches() -> None:
+    (region,) = search_space(resolved(DENSE)).regions
+    problem, space = region.question.problem, region.space
+    kept = set(possible_rows(problem, space, 0, space.row_count).tolist())
+    dropped = [row for row in range(space.row_count) if row not in kept]
+    candidates = np.array(dropped)[:, None] * space.switch_count + np.arange(space.switch_count)
+    assert np.all(violated(plan_rules(problem, space.plans(candidates.ravel()), 64)))
+
+
+def test_a_hardware_point_is_the_scenario_with_its_number() -> None:
+    scenario = resolved(SWEEP, **BANDWIDTHS)
+    found = search(scenario)
+    assert len(found.bests) == 4 * 2  # points of the sweep times numbers of devices
+    for entry in found.bests:
+        alone = evaluate(scenario.candidate(**entry.settings))
+        assert alone.feasible
+        assert entry.numbers["time.step_s"] == pytest.approx(alone.time["step_s"], rel=1e-12)
+        assert entry.numbers["energy.per_step_j"] == pytest.approx(alone.energy["per_step_j"], rel=1e-12)
+
+
+def test_the_best_of_a_sweep_is_the_best_of_each_point_alone() -> None:
+    together = search(resolved(SWEEP, **BANDWIDTHS))
+    for entry in together.bests:
+        fixed = {name: entry.settings[name] for name in ("cluster.devices", *BANDWIDTHS)}
+        alone = search(resolved(SWEEP, **fixed))
+        assert alone.best[0].numbers["time.step_s"] == pytest.approx(entry.numbers["time.step_s"], rel=1e-12)
+
+
+def test_the_answer_is_that_of_brute_force() -> None:
+    scenario = resolved(DENSE)
+    (region,) = search_space(scenario).regions
+    every = region.space.plans(np.arange(len(region.space)))
+    plans = every.take(every.dp > 0)  # at least one device for each rank
+    columns = evaluate_columns(region.question.problem, plans)
+    feasible = columns["feasible"] & ~redundant(plans)
+    found = search(scenario)
+    times = np.sort(columns["time.step_s"][feasible])[: len(found.best)]
+    assert [entry.numbers["time.step_s"] for entry in found.best] == pytest.approx(times.tolist(), rel=1e-12)
+    assert found.found.feasible == found.found.allowed == int(feasible.sum())
+    assert found.found.enumerated == len(region.space)
+
+
+def test_objectives_give_the_front_and_constraints_cut_it() -> None:
+    goals = {"objectives": {"time.step_s": "min", "memory.peak_bytes": "min", "metrics.mfu": "max"}}
+    limits = {"constraints": {"memory.peak_bytes": {"max": "40 GiB"}, "strategy.tp": {"max": 4}}}
+    free, bound = search(resolved(DENSE | goals)), search(resolved(DENSE | goals | limits))
+    assert 0 < bound.found.allowed < free.found.allowed == free.found.feasible == bound.found.feasible
+    assert all(one.numbers["memory.peak_bytes"] <= 40 * 2**30 and one.plan["tp"] <= 4 for one in bound.pareto)
+    assert bound.best[0].numbers["time.step_s"] >= free.best[0].numbers["time.step_s"]
+    points = np.array([[one.numbers["time.step_s"], one.numbers["memory.peak_bytes"]] for one in free.pareto])
+    assert np.all(np.diff(points[:, 0]) >= 0)
+    for one, other in itertools.permutations(points, 2):
+        assert not (np.all(one <= other) and np.any(one < other))
+
+
+@pytest.mark.parametrize("cuts", [1, 7, 50])
+def test_the_answer_does_not_depend_on_how_the_work_is_cut(cuts: int) -> None:
+    scenario = resolved(DENSE | {"objectives": {"time.step_s": "min", "energy.per_step_j": "min"}})
+    space = search_space(scenario)
+    goal = wanted(scenario, space.regions[0].question)
+    whole = joined(space, goal, [run_task(space, goal, task) for task in tasks_of(space)])
+    rows = space.regions[0].space.row_count
+    ends = np.unique(np.linspace(0, rows, cuts + 1).astype(int))
+    tasks = [Task(0, int(start), int(stop)) for start, stop in itertools.pairwise(ends)]
+    parts = joined(space, goal, [run_task(space, goal, task) for task in reversed(tasks)])
+    for name in ("enumerated", "evaluated", "feasible", "allowed"):
+        assert getattr(whole, name) == getattr(parts, name)
+    for name in ("best", "front", "bests", "least_memory"):
+        assert np.array_equal(getattr(whole, name).place, getattr(parts, name).place), name
+        assert np.array_equal(getattr(whole, name).values, getattr(parts, name).values), name
+
+
+def test_more_choices_are_never_worse() -> None:
+    narrow = {**DENSE, "strategy": {**DENSE["strategy"], "tp": [2, 4], "zero": [1]}}
+    assert (
+        search(resolved(DENSE)).best[0].numbers["time.step_s"]
+        <= search(resolved(narrow)).best[0].numbers["time.step_s"]
+    )
+
+
+def test_clusters_and_stacks_are_groups() -> None:
+    several = {
+        **SWEEP,
+        "cluster": [{"name": "hgx-h100-ib-ndr", "devices": 64}, {"name": "hgx-a100-ib-hdr", "devices": 64}],
+    }
+    found = search(resolved(several))
+    assert [entry.settings["cluster"]["name"] for entry in found.bests] == ["hgx-h100-ib-ndr", "hgx-a100-ib-hdr"]
+    assert found.best[0].settings["cluster"]["name"] == "hgx-h100-ib-ndr"
+
+
+def test_nothing_fits_says_what_needs_least() -> None:
+    found = search(resolved({**DENSE, "model": "llama-3.1-405b"}))
+    assert not found.feasible
+    assert "the one that needs the least memory" in found.reasons[0]
+    assert found.result.reasons[0] in found.reasons
+
+
+def test_python_runs_a_search() -> None:
+    found = pm.load({**DENSE, "top": 3}).run()
+    assert len(found.best) == 3
+    assert found.to_dict()["question"] == "search"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy.tp": []}, "empty list"),
+        ({"strategy.tp": [2, 2]}, "listed twice"),
+        ({"strategy.tp": [0, 1]}, "at least 1"),
+        ({"strategy.zero": [0, 5]}, "expected 0, 1, 2, 3"),
+        ({"strategy.tp": ["many"]}, "whole numbers"),
+        ({"cluster.accelerator.memory.bandwidth": {"from": 2, "to": 16, "points": 3}}, "no unit|unit"),
+        ({"cluster.accelerator.memory.bandwidth": {"from": "2 TB/s", "to": "1 TB/s", "points": 3}}, "must be larger"),
+        ({"cluster.accelerator.memory.bandwidth": {"from": "2 TB/s", "to": "1 TB", "points": 3}}, "larger|quantity"),
+        (
+            {"cluster.accelerator.memory.bandwidth": {"from": "1 TB/s", "to": "2 TB/s", "scale": "cube"}},
+            "linear or log",
+        ),
+        ({"cluster.accelerator.memory.bandwidth": {"from": "1 TB/s", "to": "2 TB/s", "steps": 3}}, "points"),
+        ({"objectives": {"time.step": "min"}}, "time.step_s"),
+        ({"objectives": {"run.usd": "min"}}, "pricing"),
+        ({"constraints": {"time.step_s": {"max": "3 GB"}}}, "not a quantity of s"),
+        ({"constraints": {"time.step_s": {"min": 9.0, "max": 1.0}}}, "nothing can be between"),
+        ({"constraints": {"time.step_s": 3}}, "max"),
+        ({"constraints": {"time.step_s": {"max": "node"}}}, "size of the machine"),
+        ({"strategy.recompute": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_searched_is_said(change: dict[str, Any], message: str) -> None:
+    with pytest.raises((SpecError, UsageError), match=message):
+        search(load_scenario(DENSE, overrides=change))
+
+
+def test_an_evaluation_refuses_lists() -> None:
+    with pytest.raises(SpecError, match="question: search"):
+        resolved({**DENSE, "question": "evaluate"})
+
+
+def test_a_search_without_axes_says_what_to_write() -> None:
+    with pytest.raises(UsageError, match="something to vary"):
+        search(resolved({**DENSE, "strategy": {"tp": 8}}))
+
+
+def test_the_base_of_a_search_is_a_plain_evaluation() -> None:
+    assert build_question(resolved(DENSE).candidate()).plan.tp.tolist() == [1]
+
+
+@pytest.mark.parametrize("objective", ["time.step_s", "energy.per_token_j", "metrics.mfu"])
+@pytest.mark.parametrize(
+    "data", [DENSE | {"top": 7}, EXPERTS, SWEEP, UNEVEN | {"top": 300}], ids=lambda data: data["name"]
+)
+def test_leaving_out_what_cannot_be_an_answer_changes_nothing(data: Mapping[str, Any], objective: str) -> None:
+    sense = "max" if objective == "metrics.mfu" else "min"
+    goal = data | {"objectives": {objective: sense}, "constraints": {"strategy.tp": {"max": 8}}}
+    overrides = BANDWIDTHS if data is SWEEP else {}
+    full, quick = (search(resolved(goal | {"exhaustive": every}, **overrides)) for every in (True, False))
+    for name in ("enumerated", "evaluated", "feasible", "allowed"):
+        assert getattr(full.found, name) == getattr(quick.found, name), name
+    for name in ("best", "bests", "least_memory"):
+        assert np.array_equal(getattr(full.found, name).place, getattr(quick.found, name).place), name
+        assert np.array_equal(getattr(full.found, name).values, getattr(quick.found, name).values), name
