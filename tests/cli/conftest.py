@@ -38,7 +38,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def install(**changes: Any) -> Result:
         result = make_result(**changes)
-        monkeypatch.setattr("perfmodel.cli.question_commands._answer", lambda *_: result)
+        monkeypatch.setattr("perfmodel.cli.question_commands._answer", lambda *_, **__: result)
         return result
 
     return install

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PATIENCE = 3.0
 #: How often a task may be given up by a scheduler, which itself tries each several times, before the search is.
 _GIVEN_UP_AT_MOST = 10
+#: What comes of an address that is none, and of asking a server that speaks another language.
+_NO_SCHEDULER = (OSError, ValueError, TypeError, RuntimeError, ImportError, LookupError, EOFError, MemoryError)
 
 
 class Cluster:
@@ -88,7 +90,7 @@ def _check_scheduler(address: str) -> None:
     with ThreadPoolExecutor(1) as thread:  # where this is called, as in a notebook, a loop may be running already
         try:
             kind = thread.submit(asyncio.run, _kind_of(address)).result()
-        except Exception as error:  # noqa: BLE001  (whatever a server that is no scheduler makes of the question)
+        except _NO_SCHEDULER as error:
             raise UsageError(
                 f"--scheduler {address}: no Dask scheduler answers there ({_sentence(error)}); "
                 "expected an address as in tcp://host:8786"

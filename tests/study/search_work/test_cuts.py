@@ -55,7 +55,7 @@ def _cuts(draw: st.DrawFn, search: Any) -> list[Task]:
     return draw(st.permutations(tasks))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_any_cut_in_any_order_finds_the_same(data: st.DataObject, variant: Any, numbers: Callable[..., Any]) -> None:
     whole = numbers(_run(variant, tasks_of(variant.space, len(variant.space))))
