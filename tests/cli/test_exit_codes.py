@@ -116,7 +116,7 @@ def test_bad_usage_is_two_with_a_message_and_no_traceback(run: Callable, argumen
 
 
 def test_an_error_of_the_user_is_one_message(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise SpecError("scenario.yaml:3: strategy.tp: expected a count")
 
     monkeypatch.setattr("perfmodel.cli.question_commands._answer", refuse)
@@ -131,7 +131,7 @@ def test_an_error_of_ours_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> N
     class Bug(RuntimeError):
         """Not an error of the user."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise Bug
 
     assert not issubclass(Bug, PerfmodelError)
@@ -141,7 +141,7 @@ def test_an_error_of_ours_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ctrl_c_leaves_with_130(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("perfmodel.cli.question_commands._answer", interrupt)
