@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml constraints/constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed constraints/dev.txt
-	$(PIP) install --constraint constraints/dev.txt --no-build-isolation --editable '.[dev]'
+	$(PIP) install --constraint constraints/dev.txt --no-build-isolation --editable '.[dev,cluster]'
 	@touch $@
 
 run: $(VENV)/installed
@@ -81,7 +81,7 @@ lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip --quiet install hatchling .
 	tools/freeze.sh $(VENV)-lock/bin/python "what perfmodel needs to run, and of its build backend" > constraints/constraints.txt
-	$(VENV)-lock/bin/python -m pip --quiet install '.[dev]'
+	$(VENV)-lock/bin/python -m pip --quiet install '.[dev,cluster]'
 	tools/freeze.sh $(VENV)-lock/bin/python "everything that make test installs" > constraints/dev.txt
 	rm -rf $(VENV)-lock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from perfmodel.engine.result import Result
     from perfmodel.specs.resolve import ResolvedScenario
     from perfmodel.study.progress import Progress
+    from perfmodel.study.search.work import Work
 
 #: Question -> module that renders its answers (``render_text`` and ``render_csv``).
 _RENDERERS = {
@@ -37,8 +39,12 @@ class Answer(Protocol):
     def report(self, path: str | Path) -> None: ...
 
 
-def answer_of(resolved: ResolvedScenario, progress: Progress) -> Answer:
-    """Answer the question of a scenario."""
+def answer_of(resolved: ResolvedScenario, progress: Progress, work: Callable[[], Work]) -> Answer:
+    """Answer the question of a scenario; ``work`` says who does that of a search."""
+    if resolved.scenario.question == "search":
+        from perfmodel.study.search import search
+
+        return search(resolved, progress, work())
     if resolved.scenario.question != "evaluate":
         from perfmodel.study.questions import answer
 

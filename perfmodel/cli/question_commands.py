@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfmodel.cli import options
+from perfmodel.cli import engine_options, options
 from perfmodel.cli.answers import Answer, answer_of, render, result_of
+from perfmodel.cli.engine_options import NO_ENGINE_OPTIONS, EngineOptions
 from perfmodel.cli.options import OutputFormat, TextFormat
 from perfmodel.cli.output import check_targets, note, staged_files, table_width, use_colour, write_answer, write_text
 from perfmodel.cli.progress import progress_line
@@ -58,11 +59,16 @@ def run(
     fail_above: options.FailAbove = [],
     sensitivity: options.Sensitivity = False,
     quiet: options.Quiet = False,
+    engine: engine_options.Engine = None,
+    scheduler: engine_options.Scheduler = None,
+    workers: engine_options.Workers = None,
+    checkpoint: engine_options.CheckpointFolder = None,
 ) -> None:
     """Answer the question of a scenario."""
+    searching = EngineOptions(engine, scheduler, workers, checkpoint)
     delivery = Delivery(output_format, output, report, trace, tuple(parse_thresholds(fail_above)), quiet=quiet)
     check_targets(output, report, trace, inputs=[scenario])
-    answer = _answer(scenario, overrides, specs, quiet=quiet)
+    answer = _answer(scenario, overrides, specs, searching, quiet=quiet)
     if sensitivity:
         answer = _with_sensitivities(answer, scenario, overrides, specs)
     deliver(answer, delivery, texts={})
@@ -150,13 +156,21 @@ def _render_comparison(comparison: Comparison, output_format: OutputFormat, outp
     )
 
 
-def _answer(scenario: str, overrides: list[str], specs: list[Path], *, quiet: bool) -> Answer:
+def _answer(
+    scenario: str,
+    overrides: list[str],
+    specs: list[Path],
+    searching: EngineOptions = NO_ENGINE_OPTIONS,
+    *,
+    quiet: bool = False,
+) -> Answer:
     from perfmodel.specs.catalogue import Catalogue
     from perfmodel.specs.resolve import load_scenario
 
     resolved = load_scenario(scenario, Catalogue(specs), overrides)
+    searching.refuse_unless_search(resolved)
     with progress_line(quiet=quiet) as progress:
-        return answer_of(resolved, progress)
+        return answer_of(resolved, progress, lambda: searching.work(quiet=quiet))
 
 
 def _with_sensitivities(answer: Answer, scenario: str, overrides: list[str], specs: list[Path]) -> Answer:

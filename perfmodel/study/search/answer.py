@@ -17,33 +17,34 @@ from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
 from perfmodel.study.search.regions import SearchSpace, search_space
 from perfmodel.study.search.result import Entry, SearchResult
-from perfmodel.study.search.walk import Found, Table, joined, run_task, tasks_of
+from perfmodel.study.search.walk import Found, Table
 from perfmodel.study.search.wanted import Wanted, wanted
+from perfmodel.study.search.work import Work, found_by
 
 
-def search(resolved: ResolvedScenario, progress: Progress = unseen) -> SearchResult:
+def search(resolved: ResolvedScenario, progress: Progress = unseen, work: Work | None = None) -> SearchResult:
     """Search the space of a scenario.
+
+    Parameters
+    ----------
+    work
+        Who does the work, and where it is kept; None: this process, nowhere. The answer does not depend on it.
 
     Raises
     ------
     SpecError, UsageError
-        The space, an objective or a constraint cannot be.
+        The space, an objective or a constraint cannot be; the engine or the checkpoint cannot be used.
     """
     start = time.perf_counter()
     space = search_space(resolved)
     looked_for = wanted(resolved, space.regions[0].question)
-    found = explore(space, looked_for, progress)
+    found = explore(space, looked_for, progress, work)
     return answer_of(space, looked_for, found, time.perf_counter() - start)
 
 
-def explore(space: SearchSpace, looked_for: Wanted, progress: Progress = unseen) -> Found:
+def explore(space: SearchSpace, looked_for: Wanted, progress: Progress = unseen, work: Work | None = None) -> Found:
     """Go through a space."""
-    parts: list[Found] = []
-    tasks = tasks_of(space)
-    for done, task in enumerate(tasks):
-        progress("parts of the space searched", done, len(tasks))
-        parts.append(run_task(space, looked_for, task))
-    return joined(space, looked_for, parts)
+    return found_by(work or Work(), space, looked_for, progress)
 
 
 def answer_of(space: SearchSpace, looked_for: Wanted, found: Found, seconds: float) -> SearchResult:

@@ -6,7 +6,7 @@ the same result: tasks may run on any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,12 @@ from perfmodel.study.search.prune import Known, can_prune, promising_parts
 from perfmodel.study.search.regions import Region, SearchSpace
 from perfmodel.study.search.wanted import Wanted
 
-#: Rows of a region in one task.
-TASK_ROWS = 262_144
+#: Candidates of one task, possible or not: at most about half a second of work; smaller ones cost more in all.
+TASK_CANDIDATES = 1_048_576
+#: Tasks of a search; where they would be more, each is larger. A task is a message and a file.
+MOST_TASKS = 4096
+#: Rows whose columns are in memory at a time.
+_ROWS_AT_A_TIME = 262_144
 
 
 @dataclass(frozen=True)
@@ -103,25 +107,34 @@ class Found:
     least_memory: Table
 
 
-def tasks_of(space: SearchSpace) -> list[Task]:
-    """The tasks of a search, in order."""
-    return [
-        Task(region.number, start, stop)
-        for region in space.regions
-        for start, stop in chunks(region.space.row_count, TASK_ROWS)
-    ]
+def tasks_of(space: SearchSpace, candidates: int = TASK_CANDIDATES) -> list[Task]:
+    """The tasks of a search, in order.
+
+    Parameters
+    ----------
+    candidates
+        Of one task, about; what a search finds does not depend on it.
+    """
+    candidates = max(candidates, len(space) // MOST_TASKS)
+    tasks: list[Task] = []
+    for region in space.regions:
+        of_a_row = region.space.switch_count * len(region.sweep)
+        ranges = chunks(region.space.row_count, max(candidates // of_a_row, 1))
+        tasks += [Task(region.number, start, stop) for start, stop in ranges]
+    return tasks
 
 
 def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
     """Go through the rows of a task."""
     region = space.regions[task.region]
     problem, plans, points = region.question.problem, region.space, region.sweep.points
-    rows = possible_rows(problem, plans, task.start, task.stop)
     known = _nothing_known(region, wanted) if not wanted.exhaustive and can_prune(wanted) else None
-    blocks = blocks_of_rows(problem, plans, rows, points, space.book(region))
-    parts = [_of_block(space, region, wanted, block, known) for block in blocks]
-    enumerated = (task.stop - task.start) * plans.switch_count * len(points)
-    return joined(space, wanted, [_nothing(wanted, enumerated), *parts])
+    parts = [_nothing(wanted, (task.stop - task.start) * plans.switch_count * len(points))]
+    for start, stop in chunks(task.stop - task.start, _ROWS_AT_A_TIME):
+        rows = possible_rows(problem, plans, task.start + start, task.start + stop)
+        blocks = blocks_of_rows(problem, plans, rows, points, space.book(region))
+        parts += [_of_block(space, region, wanted, block, known) for block in blocks]
+    return joined(space, wanted, parts)
 
 
 def _nothing(wanted: Wanted, enumerated: int = 0, evaluated: int = 0, feasible: int = 0) -> Found:
@@ -213,9 +226,3 @@ def joined(space: SearchSpace, wanted: Wanted, parts: Sequence[Found]) -> Found:
         _bests(space, bests),
         least.take(np.arange(min(len(least), 1))),
     )
-
-
-def walk(space: SearchSpace, wanted: Wanted) -> Iterator[Found]:
-    """What every task finds, one after the other."""
-    for task in tasks_of(space):
-        yield run_task(space, wanted, task)
