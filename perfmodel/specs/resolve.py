@@ -114,7 +114,8 @@ class ResolvedScenario:
             name: spec.model_dump(mode="json", by_alias=True, exclude_none=True) for name, spec in parts.items()
         }
         there = {} if self.measured_at is None else {"measured_at": self.measured_at.canonical()}
-        return content | {"devices": self.devices} | there
+        axes = {axis.path: "auto" if axis.values is None else list(axis.values) for axis in self.axes}
+        return content | {"devices": self.devices} | there | ({"axes": axes} if axes else {})
 
     def replace(self, **changes: Any) -> ResolvedScenario:
         """The same scenario with fields set by dotted path: ``replace(**{"strategy.tp": 4})``.

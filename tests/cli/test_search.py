@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_with_130(run: Callable, scenario: str, monkeypatch: pytes
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("perfmodel.study.search.answer.run_task", interrupted)
+    monkeypatch.setattr("perfmodel.study.search.work.run_task", interrupted)
     outcome = run("run", scenario)
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "interrupted\n")
 

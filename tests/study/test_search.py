@@ -250,3 +250,20 @@ def test_leaving_out_what_cannot_be_an_answer_changes_nothing(data: Mapping[str,
     for name in ("best", "bests", "least_memory"):
         assert np.array_equal(getattr(full.found, name).place, getattr(quick.found, name).place), name
         assert np.array_equal(getattr(full.found, name).values, getattr(quick.found, name).values), name
+
+
+def test_searches_of_other_spaces_have_other_hashes() -> None:
+    few = {**DENSE, "strategy": {**DENSE["strategy"], "tp": [1, 2]}}
+    assert resolved(DENSE).sha256 == resolved(dict(DENSE)).sha256 != resolved(few).sha256
+
+
+@pytest.mark.parametrize("name", ["dp", "dp_shard", "num_microbatches"])
+def test_what_every_candidate_has_its_own_of_cannot_be_stated(name: str) -> None:
+    for value in (8, [4, 8]):
+        with pytest.raises(SpecError, match=f"strategy.{name}.*leave it out"):
+            search(resolved({**SWEEP, "strategy": {**SWEEP["strategy"], name: value}, "cluster": "hgx-h100-ib-ndr"}))
+
+
+def test_replicas_that_are_stated_are_kept() -> None:
+    found = search(resolved({**SWEEP, "strategy": {"tp": [1, 2], "zero": 3, "dp_replicate": 2}}))
+    assert {entry.plan["dp_replicate"] for entry in found.best} == {2}

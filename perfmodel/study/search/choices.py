@@ -83,7 +83,8 @@ def structural_values(axis: Axis, question: Question, columns: Mapping[str, Axis
 def _splits(question: Question, columns: Mapping[str, Axis]) -> Iterator[LayerSplit]:
     """Uneven splits for stages that the search tries and that do not divide the layers."""
     pp, chunks = (_tried(name, columns, question) for name in ("pp", "virtual_stages"))
-    for stages, virtual, layers in uneven_splits(question.problem.layers, max(_devices(columns, question))):
+    every = [split for n in _devices(columns, question) for split in uneven_splits(question.problem.layers, n)]
+    for stages, virtual, layers in dict.fromkeys(every):
         if (pp is None or stages in pp) and (chunks is None or virtual in chunks):
             yield LayerSplit(stages, virtual, layers)
 
@@ -155,7 +156,9 @@ def _row_values(name: str, columns: Mapping[str, Axis], question: Question) -> n
     if name == "devices":
         return np.array(_devices(columns, question), dtype=np.int64)
     if axis is None:
-        return getattr(question.plan, name)[:1] if name != "dp_replicate" else np.ones(1, dtype=np.int64)
+        # The plan of the base has one replica where it shards nothing: what the scenario says counts.
+        stated = question.resolved.scenario.strategy.dp_replicate if name == "dp_replicate" else None
+        return getattr(question.plan, name)[:1] if name != "dp_replicate" else np.array([stated or 1], dtype=np.int64)
     if axis.values is None:
         return np.array(_auto(name, columns, question), dtype=np.int64)
     return np.array([_whole(axis, value) for value in axis.values], dtype=np.int64)

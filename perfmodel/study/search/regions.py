@@ -141,6 +141,7 @@ def search_space(resolved: ResolvedScenario) -> SearchSpace:
             f"{resolved.name}: a search needs something to vary; write a list, a range or `auto` in the scenario, "
             "for example strategy: {tp: [1, 2, 4, 8], pp: auto}"
         )
+    _refuse_what_follows(resolved)
     columns = {axis.path: axis for axis in resolved.axes if is_column(axis.path)}
     rest = [axis for axis in resolved.axes if axis.path not in columns]
     swept, structure = _split_hardware(resolved, rest)
@@ -149,6 +150,18 @@ def search_space(resolved: ResolvedScenario) -> SearchSpace:
     for group, chosen in enumerate(_products(groups)):
         regions += _regions_of_group(resolved, group, chosen, structure, columns, swept, len(regions))
     return SearchSpace(resolved, tuple(regions), tuple(groups))
+
+
+def _refuse_what_follows(resolved: ResolvedScenario) -> None:
+    """Numbers that every candidate has its own of cannot be stated."""
+    strategy, listed = resolved.scenario.strategy, {axis.path for axis in resolved.axes}
+    hints = {"dp": "limit it under constraints: {strategy.dp: {max: 64}}", "dp_shard": "say dp_replicate",
+             "num_microbatches": "vary micro_batch"}  # fmt: skip
+    for name, hint in hints.items():
+        path = f"strategy.{name}"
+        if getattr(strategy, name) is not None or path in listed:
+            place = next((f"{axis.place}: " for axis in resolved.axes if axis.path == path), "")
+            raise SpecError(f"{place}{path}: a search derives it for every candidate; leave it out, or {hint}")
 
 
 def _products(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
