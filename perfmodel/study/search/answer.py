@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def explore(space: SearchSpace, looked_for: Wanted, progress: Progress = unseen,
 
 def answer_of(space: SearchSpace, looked_for: Wanted, found: Found, seconds: float) -> SearchResult:
     """The answer behind what was found."""
-    best, pareto, bests = (entries(space, table) for table in (found.best, found.front, found.bests))
+    best, pareto, bests = entries_of(space, (found.best, found.front, found.bests))
     shown = found.best if len(found.best) else found.least_memory
     result = full_result(space, shown)
     return SearchResult(space, looked_for, found, result, best, pareto, bests, seconds)
@@ -59,6 +60,14 @@ def full_result(space: SearchSpace, table: Table) -> Result:
     """The full result of the first candidate of a table; of the first plan of the space when there is none."""
     settings = settings_of(space, *table.place[0].tolist()) if len(table) else {}
     return evaluate_question(build_question(space.resolved.candidate(**settings)))
+
+
+def entries_of(space: SearchSpace, tables: Sequence[Table]) -> list[tuple[Entry, ...]]:
+    """Entries of several tables, those that they share made once."""
+    every = np.unique(np.concatenate([table.place for table in tables]), axis=0)
+    made = entries(space, Table(every, np.zeros((len(every), 1))))
+    known = {tuple(place): entry for place, entry in zip(every.tolist(), made, strict=True)}
+    return [tuple(known[tuple(place)] for place in table.place.tolist()) for table in tables]
 
 
 def entries(space: SearchSpace, table: Table) -> tuple[Entry, ...]:

@@ -19,8 +19,10 @@ from perfmodel.study.search.prune import Known, can_prune, promising_parts
 from perfmodel.study.search.regions import Region, SearchSpace
 from perfmodel.study.search.wanted import Wanted
 
-#: Candidates of one task, possible or not: at most about half a second of work; smaller ones cost more in all.
-TASK_CANDIDATES = 1_048_576
+#: Candidates of one task, possible or not: a second or two of work; smaller ones cost more in all ...
+TASK_CANDIDATES = 4_194_304
+#: ... and of a task that leaves most of them out: what it knows of the best ones ends with it.
+PRUNED_TASK_CANDIDATES = 134_217_728
 #: Tasks of a search; where they would be more, each is larger. A task is a message and a file.
 MOST_TASKS = 4096
 #: Rows whose columns are in memory at a time.
@@ -105,6 +107,11 @@ class Found:
     front: Table
     bests: Table
     least_memory: Table
+
+
+def task_candidates(wanted: Wanted) -> int:
+    """Candidates of a task, about."""
+    return PRUNED_TASK_CANDIDATES if not wanted.exhaustive and can_prune(wanted) else TASK_CANDIDATES
 
 
 def tasks_of(space: SearchSpace, candidates: int = TASK_CANDIDATES) -> list[Task]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from perfmodel.study.progress import Progress, tracked
 from perfmodel.study.search.regions import SearchSpace
-from perfmodel.study.search.walk import Found, Task, joined, run_task, tasks_of
+from perfmodel.study.search.walk import Found, Task, joined, run_task, task_candidates, tasks_of
 from perfmodel.study.search.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Total:
 
 def found_by(work: Work, space: SearchSpace, wanted: Wanted, progress: Progress) -> Found:
     """Run the tasks of a search, without those that are in the checkpoint."""
-    tasks, total = tasks_of(space), _Total(space, wanted)
+    tasks, total = tasks_of(space, task_candidates(wanted)), _Total(space, wanted)
     with ExitStack() as stack:
         kept: Checkpoint | None = None
         what = "parts of the space searched"
