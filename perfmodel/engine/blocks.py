@@ -104,12 +104,13 @@ class Block:
 
     def only(self, kept: NDArray[np.int64] | slice) -> Block:
         """The block of some of its rows."""
-        return replace(
+        smaller = replace(
             self,
             rows=self.rows[kept],
             columns={name: column[kept] for name, column in self.columns.items()},
             take=self.take[..., kept],
         )
+        return self._with_masks(smaller, (*[slice(None)] * (len(self.shape) - 1), kept))
 
     def parts(self) -> Iterator[Block]:
         """What fits of the block, in parts that are quick to compose; together they have every candidate that fits."""
@@ -155,12 +156,22 @@ class Block:
         keyed = tuple(
             one if length > 1 else slice(None) for one, length in zip(chosen, self.take.shape[1:-1], strict=True)
         )
-        return replace(
+        smaller = replace(
             self,
             space=replace(self.space, switches=switches),
             take=self.take[(slice(None), *keyed)],
             numbered=self.numbered[chosen],
         )
+        return self._with_masks(smaller, (slice(None), *chosen, slice(None)))
+
+    def _with_masks(self, smaller: Block, part: tuple[Any, ...]) -> Block:
+        """The smaller block with the part of the masks that are known already: memory is not costed twice."""
+        for name in ("possible", "fits"):
+            if name in self.__dict__:
+                mask: Mask = self.__dict__[name]
+                chosen = tuple(one if length > 1 else slice(None) for one, length in zip(part, mask.shape, strict=True))
+                smaller.__dict__[name] = mask[chosen]
+        return smaller
 
 
 def _runs(values: NDArray[Any]) -> list[slice]:

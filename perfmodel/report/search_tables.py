@@ -74,15 +74,15 @@ class ChoiceColumn:
 
 def choice_columns(search: SearchResult, entries: Sequence[Entry]) -> list[ChoiceColumn]:
     """What the candidates chose: places of a sweep, the plan, and what no plan states."""
-    swept = [_setting(path) for path in varied_axes(search)]
+    swept = [_setting(path, values) for path, values in varied_axes(search).items()]
     plan = [ChoiceColumn(header, _plan_cell(name)) for name, header in _PLAN_HEADERS.items()]
     more = [_setting(path) for path in dict.fromkeys(path for entry in entries for path in other_choices(entry))]
     return [*swept, *plan[:10], *more, *plan[10:]]
 
 
-def _setting(path: str) -> ChoiceColumn:
+def _setting(path: str, values: Sequence[Any] = ()) -> ChoiceColumn:
     def cell(entry: Entry) -> str:
-        return setting_value(entry.settings[path]) if path in entry.settings else MISSING
+        return setting_value(entry.settings[path], values) if path in entry.settings else MISSING
 
     return ChoiceColumn(setting_label(path), cell)
 

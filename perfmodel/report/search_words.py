@@ -66,16 +66,22 @@ def recompute_words(plan: Mapping[str, Any]) -> str:
 def setting_label(path: str) -> str:
     """A swept path, short: ``cluster.accelerator.memory.bandwidth`` is ``memory.bandwidth``."""
     path = path.removesuffix(".name")
-    for prefix in ("cluster.accelerator.", "cluster.", "workload.", "strategy.pipeline.", "strategy."):
+    for prefix in ("cluster.accelerator.", "accelerator.", "cluster.", "workload.", "strategy.pipeline.", "strategy."):
         if path.startswith(prefix):
             return clean(path.removeprefix(prefix))
     return clean(path)
 
 
-def setting_value(value: Any) -> str:
-    """A swept value as a person writes it; numbers of a range are rounded."""
+def setting_value(value: Any, among: Sequence[Any] = ()) -> str:
+    """A swept value as a person writes it; numbers of a range are rounded.
+
+    ``among``: all values of the axis; what mappings have in common is not repeated.
+    """
     if is_mapping(value):
-        sizes = (f"{name} {one}" for name, one in value.items() if name != "name" and isinstance(one, int))
+        others = [one for one in among if is_mapping(one)]
+        common = {name for name in value if others and all(one.get(name) == value[name] for one in others)}
+        kept = {name: one for name, one in value.items() if name == "name" or name not in common}
+        sizes = (f"{name} {one}" for name, one in kept.items() if name != "name" and isinstance(one, int))
         return clean(", ".join([str(value.get("name", "written out")), *sizes]))
     if is_list(value):
         return clean(", ".join(map(str, value)))
