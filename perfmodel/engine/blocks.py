@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -114,8 +114,9 @@ class Block:
 
     def parts(self) -> Iterator[Block]:
         """What fits of the block, in parts that are quick to compose; together they have every candidate that fits."""
-        for part in self.split("zero", 3):
-            for one in part.split("recompute", None) if part.size > PART_CANDIDATES else (part,):
+        for part in self.split("zero", lambda zero: zero >= 3):
+            pieces = math.ceil(part.size / PART_CANDIDATES)
+            for one in part.split("recompute", lambda values, n=pieces: np.arange(len(values)) * n // len(values)):
                 length = max(PART_CANDIDATES // (one.space.switch_count * len(self.points)), 1)
                 for start in range(0, len(one.rows), length):
                     yield one.only(slice(start, start + length))
@@ -125,15 +126,13 @@ class Block:
         """Candidates of the block on all hardware points, possible or not."""
         return math.prod(self.shape)
 
-    def split(self, column: str, level: int | None) -> Iterator[Block]:
-        """The rows that fit with each value of a switch (with values below a level, and from it on)."""
+    def split(self, column: str, groups: Callable[[NDArray[Any]], NDArray[Any]]) -> Iterator[Block]:
+        """The rows that fit with neighbouring values of a switch; ``groups``: the group of every value."""
         axis = next((i for i, one in enumerate(self.space.switches) if column in one.columns), None)
         if axis is None:
             yield self
             return
-        values = self.space.switches[axis].columns[column]
-        group = np.arange(len(values)) if level is None else (values >= level)
-        for run in _runs(group):
+        for run in _runs(groups(self.space.switches[axis].columns[column])):
             chosen = [slice(None)] * len(self.space.switches)
             chosen[axis] = run
             fits = self.everywhere(self.fits)[(slice(None), *chosen)]
