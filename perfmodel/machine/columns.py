@@ -17,6 +17,11 @@ from perfmodel.units import Numeric
 _DEFINITION = "definition"
 
 
+def machine_path(path: str) -> str:
+    """The path by which a machine knows a number of a scenario."""
+    return path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
+
+
 def swept_paths(machine: Machine) -> tuple[str, ...]:
     """Spec paths that :func:`with_columns` accepts, sorted."""
     stated = {number.path for number in machine.provenance.values()}

@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from perfmodel.engine.result import Result
+from perfmodel.equations import confidence as confidences
 
 #: The interval of a headline runs from the 10th to the 90th percentile.
 _UPPER_QUANTILE = NormalDist().inv_cdf(0.9)
@@ -39,11 +40,11 @@ def sure_factor(deviation: float, confidence: float) -> float:
     confidence
         Probability [1].
     """
-    return math.exp(NormalDist().inv_cdf(confidence) * deviation)
+    return float(confidences.sure_factor(deviation, NormalDist().inv_cdf(confidence)))
 
 
 def probability_within(deviation: float, margin: float) -> float:
     """Probability that a lognormal time stays below ``margin`` times its median."""
     if deviation <= 0.0:
         return float(margin >= 1.0)
-    return NormalDist().cdf(math.log(margin) / deviation)
+    return NormalDist().cdf(float(confidences.margin_quantile(deviation, margin)))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from perfmodel.engine.composition import plan_numbers, sizes_of
 from perfmodel.engine.result import Result
+from perfmodel.engine.saved import saved_bytes
+from perfmodel.engine.session import load
+from perfmodel.parallel.plan import Plan
 
 Run = Callable[..., Result]
 PARAMETERS, DEVICES = 8_030_261_248, 64
@@ -116,3 +121,40 @@ def test_logits_are_on_the_last_stage_only(run: Run) -> None:
     first, middle, last = run("megatron-175b").stages
     assert first.memory["logits_bytes"] == middle.memory["logits_bytes"] == 0.0
     assert last.memory["logits_bytes"] >= 4 * S * 51200 / 8
+
+
+# -- modules that are recomputed alone discard their output ---------------------------------------------------
+#: A layer of DeepSeek-V3 (arXiv 2412.19437, section 4.2): hidden width, heads, their query and value widths, the rotary
+#: part of a key (shared by all heads), columns of an expert, experts that a token visits.
+HIDDEN, HEADS, QUERY, VALUE, ROTARY, COLUMNS, VISITS = 7168, 128, 192, 128, 64, 2048, 8
+LATENT = {"model": "deepseek-v3", "cluster": {"name": "deepseek-h800", "devices": 2048}, "numerics": "bf16-mixed",
+          "software": "megatron-core", "strategy": {"ep": 64},
+          "workload": {"kind": "training", "sequence_length": 4096, "global_batch": 2048}}  # fmt: skip
+
+
+def kept_per_token(policy: str) -> float:
+    """Bytes of one token in one layer with experts."""
+    problem = load({**LATENT, "kind": "scenario", "name": "latent"}).question.problem
+    (block,) = [one for one in problem.graph.blocks if one.name == "block.experts"]
+    numbers = plan_numbers(Plan.from_columns({"ep": 64, "dp_shard": 2048}))
+    kept = saved_bytes(problem, sizes_of(problem, numbers), ((block, 1.0),), problem.policies[policy])
+    return float(np.ravel(kept)[0]) / 4096
+
+
+def test_a_module_that_is_recomputed_alone_keeps_its_input_and_not_its_output() -> None:
+    none = kept_per_token("none")
+    # Queries, keys and values of all heads, two bytes each. The latents that make them are kept already, but for the
+    # rotary part of the key.
+    dropped = HEADS * (QUERY + QUERY + VALUE)
+    assert none - kept_per_token("mla_up_proj") == pytest.approx(2 * (dropped - ROTARY), rel=1e-12)
+    # The inputs of the attention and of the experts' block.
+    assert none - kept_per_token("layernorm") == pytest.approx(2 * (HIDDEN + HIDDEN))
+    # What the gated activation of every visited expert makes.
+    assert none - kept_per_token("moe_act") == pytest.approx(2 * VISITS * COLUMNS)
+
+
+def test_a_region_that_is_recomputed_keeps_its_output_for_what_follows() -> None:
+    # The output of the attention core is the input of a linear layer: of its own only the statistics are dropped,
+    # with queries, keys and values kept as the input of the region.
+    none, region = kept_per_token("none"), kept_per_token("core_attn")
+    assert none - region < 2 * HEADS * VALUE

@@ -21,6 +21,7 @@ from perfmodel.units import BASE_SYMBOLS, EQUATIONS, Unit, equation_units
 PAGES = {
     "collective_volumes": "collectives",
     "collective_routes": "collectives",
+    "confidence": "uncertainty",
     "softmax": "attention",
     "pipeline_mirrored": "pipeline",
     "pipeline_paths": "pipeline",

@@ -10,6 +10,7 @@ import pytest
 from perfmodel.equations import (
     attention,
     collectives,
+    confidence,
     energy,
     matmul,
     memory,
@@ -301,6 +302,11 @@ def test_intervals_of_a_log_normal() -> None:
     sample = np.exp(np.random.default_rng(2).normal(0.0, math.sqrt(math.log(1.0 + 0.15**2)), 200_000))
     factor = uncertainty.interval_factor(0.15, 1.2816)
     assert np.mean((sample > 1.0 / factor) & (sample < factor)) == pytest.approx(0.80, abs=0.005)
+    # A quantile of 0.8416 is a probability of 80 % (tables of the normal distribution).
+    deviation = math.sqrt(math.log(1.0 + 0.15**2))
+    limit = confidence.sure_factor(deviation, 0.8416)
+    assert np.mean(sample < limit) == pytest.approx(0.80, abs=0.005)
+    assert confidence.margin_quantile(deviation, limit) == pytest.approx(0.8416)
     assert uncertainty.combined_deviation(0.03, 0.04) == pytest.approx(0.05)
     assert uncertainty.propagated_deviation(-2.0, 0.1) == pytest.approx(0.2)
     assert uncertainty.averaged_deviation(0.1, 9.0, 1.0) == pytest.approx(0.1)

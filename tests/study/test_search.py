@@ -19,6 +19,7 @@ from perfmodel.errors import SpecError, UsageError
 from perfmodel.parallel.rules import violated
 from perfmodel.specs.resolve import ResolvedScenario, load_scenario
 from perfmodel.study.search import search
+from perfmodel.study.search.prune import holds_for
 from perfmodel.study.search.regions import search_space
 from perfmodel.study.search.walk import Task, joined, run_task, tasks_of
 from perfmodel.study.search.wanted import wanted
@@ -267,3 +268,33 @@ def test_what_every_candidate_has_its_own_of_cannot_be_stated(name: str) -> None
 def test_replicas_that_are_stated_are_kept() -> None:
     found = search(resolved({**SWEEP, "strategy": {"tp": [1, 2], "zero": 3, "dp_replicate": 2}}))
     assert {entry.plan["dp_replicate"] for entry in found.best} == {2}
+
+
+OFFLOADED: dict[str, Any] = {
+    **DENSE, "name": "offloaded",
+    "cluster": {
+        "extends": "hgx-h100-ib-ndr", "name": "with hosts", "devices": 64,
+        "host": {"memory": {"capacity": "2 TB", "bandwidth": "200 GB/s"}},
+    },
+    "strategy": {
+        "tp": [1, 2], "pp": [1, 2], "micro_batch": [1, 2, 4], "zero": [1, 3],
+        "recompute": ["none", "selective", "full"], "offload": {"activations": 0.8},
+    },
+}  # fmt: skip
+
+
+def test_nothing_is_left_out_for_its_recomputation_where_activations_are_moved() -> None:
+    # What is recomputed need not travel to the host: a plan without recomputation is not the fastest of its row.
+    every = {"objectives": {"time.step_s": "min"}, "exhaustive": True}
+    slow = {"software.behaviour.offload_exposed": 1}
+    assert search(load_scenario(OFFLOADED | every, overrides=slow)).best[0].plan["recompute"] != "none"
+    stays = {**OFFLOADED, "strategy": {**OFFLOADED["strategy"], "offload": {"activations": 0.0}}}
+    moved, kept = (search_space(resolved(data)).regions[0].question.problem for data in (OFFLOADED, stays))
+    assert holds_for(kept)
+    assert not holds_for(moved)
+
+
+@pytest.mark.parametrize("values", [["2 TB/s", 4], ["2 TB/s", "-4 TB/s"], ["2 TB/s", "3 TB"]])
+def test_every_number_of_a_sweep_is_held_to_the_rules_of_its_field(values: list[Any]) -> None:
+    with pytest.raises(SpecError, match=r"memory\.bandwidth"):
+        search(load_scenario(SWEEP, overrides={"cluster.accelerator.memory.bandwidth": values}))

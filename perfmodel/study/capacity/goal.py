@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmodel.engine.build import Question
 from perfmodel.engine.columns import evaluate_one
+from perfmodel.engine.economics import SECONDS_PER_DAY
 from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.rows import number
 from perfmodel.errors import SpecError
@@ -18,7 +19,6 @@ from perfmodel.study.search.wanted import Bound, Objective, Wanted, wanted
 
 DAYS, RATE = "run.days", "metrics.tokens_per_s"
 PEAK_POWER = "energy.peak_power_w"
-_SECONDS_PER_DAY = 86_400.0
 #: What is minimised -> key of the run, and of a token where the run has no length.
 _KEYS = {
     "money": ("run.usd", "money.per_million_tokens_usd"),
@@ -99,7 +99,7 @@ def goal_of(resolved: ResolvedScenario, question: Question) -> Goal:
         priced = resolved.scenario.pricing is not None
         needs = "`site: {electricity:}`" if priced else "`pricing:` (or a device with a price)"
         raise SpecError(f"{place}: goal: to minimise money on {resolved.cluster.name}, the scenario needs {needs}")
-    days = np.inf if stated.deadline is None else float(stated.deadline.value) / _SECONDS_PER_DAY
+    days = np.inf if stated.deadline is None else float(stated.deadline.value) / SECONDS_PER_DAY
     return Goal(stated.minimise, days, float(stated.tokens_per_s or 0), key)
 
 

@@ -15,11 +15,11 @@ from perfmodel.specs.axes import DEVICES
 from perfmodel.study.capacity.goal import RATE, Goal, limit_word, limits_of, looked_for
 from perfmodel.study.capacity.variants import Variant
 from perfmodel.study.intervals import log_time
-from perfmodel.study.search.answer import entries, full_result
+from perfmodel.study.search.answer import entries, explore, full_result
 from perfmodel.study.search.regions import SearchSpace
 from perfmodel.study.search.result import Entry
-from perfmodel.study.search.walk import Found, joined, run_task, tasks_of
-from perfmodel.study.search.wanted import Bound, Wanted
+from perfmodel.study.search.walk import Found
+from perfmodel.study.search.wanted import Bound
 
 #: Words for what stops a size beside a limit.
 DIVISIBILITY, MEMORY, RACK = "divisibility", "memory", "rack_power"
@@ -101,11 +101,7 @@ class Sizes:
     def _walk(self, devices: int, bounds: tuple[Bound, ...]) -> tuple[SearchSpace, Found]:
         space = self._space(devices)
         wanted = looked_for(self.goal.key, bounds, most=self.goal.key == RATE)
-        return self._gone_through(space, wanted)
-
-    @staticmethod
-    def _gone_through(space: SearchSpace, wanted: Wanted) -> tuple[SearchSpace, Found]:
-        return space, joined(space, wanted, [run_task(space, wanted, task) for task in tasks_of(space)])
+        return space, explore(space, wanted)
 
     def stops(self, devices: int, factor: float = 1.0) -> tuple[str, ...]:
         """What stops a size: one word or several that stop it together; nothing where it meets the goal."""
@@ -131,7 +127,8 @@ class Sizes:
         """The plan of a size with the best of a limited result where all other limits are kept and the goal is met."""
         others = _without((*self.bounds, *self.goal.bounds), limit_word(bound))
         wanted = looked_for(bound.key, others, most=bool(np.isfinite(bound.lower)))
-        return self._first(devices, *self._gone_through(self._space(devices), wanted))
+        space = self._space(devices)
+        return self._first(devices, space, explore(space, wanted))
 
     def shown(self, devices: int) -> Size:
         """The size for a table: its best plan, and where none keeps the limits the one that would be without them."""

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -67,11 +67,10 @@ class Checkpoint:
             self._lock = _locked(self._folder)
         except OSError as error:
             raise UsageError(f"--checkpoint {self._folder}: cannot be used: {error.strerror or error}") from None
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self._lock)
             self._claim()
-        except BaseException:
-            self._lock.close()
-            raise
+            stack.pop_all()  # the lock stays until the search ends
         return self
 
     def __exit__(

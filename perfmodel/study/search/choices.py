@@ -32,6 +32,11 @@ SWITCH_PATHS = {
 RECOMPUTE = "strategy.recompute"
 _POLICY, _FRACTION = "strategy.recompute.policy", "strategy.recompute.fraction"
 LAYERS = "strategy.pipeline.layers_per_stage"
+#: Columns of a strategy that follow from others, and what from.
+FOLLOWS = {
+    "dp": "devices / (tp*cp*pp)", "dp_shard": "dp / dp_replicate",
+    "num_microbatches": "the global batch / (dp*micro_batch)",
+}  # fmt: skip
 #: Largest values that ``auto`` tries: beyond them no published run goes.
 _LARGEST = {"tp": 64, "cp": 64, "pp": 128, "virtual_stages": 32, "ep": 512, "etp": 8, "micro_batch": 64}
 #: Orders that ``auto`` tries: Megatron's, and data parallelism outermost.

@@ -11,7 +11,7 @@ import numpy as np
 from perfmodel.errors import UsageError
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.resolve import ResolvedScenario
-from perfmodel.study.search.choices import LAYERS, RECOMPUTE, ROW_PATHS, SWITCH_PATHS
+from perfmodel.study.search.choices import FOLLOWS, LAYERS, RECOMPUTE, ROW_PATHS, SWITCH_PATHS
 from perfmodel.study.search.regions import Region, SearchSpace
 
 POLICY, FRACTION = f"{RECOMPUTE}.policy", f"{RECOMPUTE}.fraction"
@@ -20,11 +20,6 @@ SCHEDULE = "strategy.pipeline.schedule"
 _SHORT = {
     "devices": "cluster.devices", "virtual_stages": "strategy.pipeline.virtual_stages", "schedule": SCHEDULE,
     "layers_per_stage": LAYERS,
-}  # fmt: skip
-#: Columns that follow from others, and what from.
-_DERIVED = {
-    "dp": "devices / (tp*cp*pp)", "dp_shard": "dp / dp_replicate",
-    "num_microbatches": "the global batch / (dp*micro_batch)",
 }  # fmt: skip
 #: Settings that candidates leave out where they have these values.
 _LEFT_OUT = {"strategy.dp_replicate": 1} | {path: True for path in SWITCH_PATHS if ".overlap." in path}
@@ -67,8 +62,8 @@ def named_paths(named: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in named.items():
         short = name.removeprefix("strategy.")
-        if short in _DERIVED:
-            raise UsageError(f"{short} follows from {_DERIVED[short]}: name those instead")
+        if short in FOLLOWS:
+            raise UsageError(f"{short} follows from {FOLLOWS[short]}: name those instead")
         own = name.startswith(("strategy.", "cluster."))
         found[_SHORT.get(short, name if own else f"strategy.{name}")] = value
     return found

@@ -23,7 +23,7 @@ from perfmodel.study.search.wanted import Wanted
 from perfmodel.study.search.work import Findings, Serial, Tell
 
 #: Candidates of a search from which processes save more than they take to start (about a second each).
-WORTH_PROCESSES = 33_554_432
+WORTH_PROCESSES = 67_108_864
 
 
 class Processes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.engine.blocks import PART_CANDIDATES, Block
+from perfmodel.engine.problem import Problem
 from perfmodel.parallel.plan import OVERLAPS
 from perfmodel.parallel.rule import Mask
 from perfmodel.study.search.wanted import Wanted
@@ -23,6 +24,12 @@ _LESS = ("time.step_s", "energy.per_step_j", "energy.per_token_j", "money.", "ca
          "run.energy_kwh", "run.kg_co2e", "run.device_hours")  # fmt: skip
 #: ... and when more is.
 _MORE = ("metrics.tokens_per_s", "metrics.tokens_per_s_per_device", "metrics.mfu")
+
+
+def holds_for(problem: Problem) -> bool:
+    """Recomputation never helps: nothing that it saves has to be moved, and it hides no more than the time it takes."""
+    moves_activations = problem.offload is not None and bool(np.any(np.asarray(problem.offload.activations) > 0.0))
+    return not moves_activations and bool(np.all(np.asarray(problem.machine.step.data_window) <= 1.0))
 
 
 def can_prune(wanted: Wanted) -> bool:

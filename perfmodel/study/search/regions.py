@@ -20,13 +20,13 @@ from perfmodel.engine.blocks import keyed_plan, possible_rows
 from perfmodel.engine.build import Question, build_question
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.errors import SpecError, UsageError
-from perfmodel.machine.columns import stated_numbers, swept_paths
+from perfmodel.machine.columns import machine_path, stated_numbers, swept_paths
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.space import PlanSpace
 from perfmodel.specs.axes import Axis
 from perfmodel.specs.plain import is_mapping
 from perfmodel.specs.resolve import ResolvedScenario
-from perfmodel.study.search.choices import chosen_values, is_column, plan_space, structural_values
+from perfmodel.study.search.choices import FOLLOWS, LAYERS, chosen_values, is_column, plan_space, structural_values
 from perfmodel.units import UnitError, parse_quantity
 
 
@@ -149,19 +149,20 @@ def search_space(resolved: ResolvedScenario) -> SearchSpace:
     regions: list[Region] = []
     for group, chosen in enumerate(_products(groups)):
         regions += _regions_of_group(resolved, group, chosen, structure, columns, swept, len(regions))
+    if regions:
+        _check_ends(resolved, swept, regions[0].sweep)
     return SearchSpace(resolved, tuple(regions), tuple(groups))
 
 
 def _refuse_what_follows(resolved: ResolvedScenario) -> None:
     """Numbers that every candidate has its own of cannot be stated."""
     strategy, listed = resolved.scenario.strategy, {axis.path for axis in resolved.axes}
-    hints = {"dp": "limit it under constraints: {strategy.dp: {max: 64}}", "dp_shard": "say dp_replicate",
-             "num_microbatches": "vary micro_batch"}  # fmt: skip
-    for name, hint in hints.items():
+    for name, others in FOLLOWS.items():
         path = f"strategy.{name}"
         if getattr(strategy, name) is not None or path in listed:
             place = next((f"{axis.place}: " for axis in resolved.axes if axis.path == path), "")
-            raise SpecError(f"{place}{path}: a search derives it for every candidate; leave it out, or {hint}")
+            limit = f"constraints: {{{path}: {{max: ...}}}} limits it"
+            raise SpecError(f"{place}{path}: every candidate has its own, {others}; leave it out ({limit})")
 
 
 def _products(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
@@ -181,8 +182,8 @@ def _regions_of_group(
     regions: list[Region] = []
     known: dict[str, Question] = {}
     for changes in _products(listed):
-        layers = changes.get("strategy.pipeline.layers_per_stage")
-        same = {path: value for path, value in changes.items() if path != "strategy.pipeline.layers_per_stage"}
+        layers = changes.get(LAYERS)
+        same = {path: value for path, value in changes.items() if path != LAYERS}
         key = repr(sorted(same.items()))
         if key not in known:
             known[key] = base if not same else _question(resolved, base, chosen, same)
@@ -221,11 +222,6 @@ def _are_numbers(axis: Axis) -> bool:
     return axis.values is not None and not any(is_mapping(value) or isinstance(value, bool) for value in axis.values)
 
 
-def machine_path(path: str) -> str:
-    """The path by which a machine knows a number of a scenario."""
-    return path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
-
-
 def _sweep(question: Question, axes: Sequence[Axis]) -> Sweep:
     """All combinations of the numbers of the machine, in SI."""
     machine = question.problem.machine
@@ -242,8 +238,18 @@ def _sweep(question: Question, axes: Sequence[Axis]) -> Sweep:
     return Sweep(tuple(axis.path for axis in axes), written, HardwarePoints(columns))
 
 
+def _check_ends(resolved: ResolvedScenario, axes: Sequence[Axis], sweep: Sweep) -> None:
+    """The least and the largest number of each axis are held to the rules of its field, and so are those between."""
+    for position, (axis, numbers) in enumerate(zip(axes, sweep.points.columns.values(), strict=True)):
+        for at in {int(np.argmin(numbers)), int(np.argmax(numbers))}:
+            try:
+                resolved.candidate(**{axis.path: sweep.written[at][position]})
+            except SpecError as error:
+                raise SpecError(f"{axis.place}: {axis.path}: {error}") from None
+
+
 def _number(axis: Axis, value: Any, unit: str) -> float:
     try:
-        return float(value) if isinstance(value, (int, float)) else parse_quantity(str(value), unit or "1")
+        return parse_quantity(str(value), unit or "1")
     except (UnitError, ValueError) as error:
         raise SpecError(f"{axis.place}: {axis.path}: {error}") from None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from perfmodel.engine.blocks import Block, blocks_of_rows, possible_rows
 from perfmodel.parallel.space import chunks
 from perfmodel.study.search.frontier import pareto_rows, smallest_rows
-from perfmodel.study.search.prune import Known, can_prune, promising_parts
+from perfmodel.study.search.prune import Known, can_prune, holds_for, promising_parts
 from perfmodel.study.search.regions import Region, SearchSpace
 from perfmodel.study.search.wanted import Wanted
 
@@ -135,7 +135,8 @@ def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
     """Go through the rows of a task."""
     region = space.regions[task.region]
     problem, plans, points = region.question.problem, region.space, region.sweep.points
-    known = _nothing_known(region, wanted) if not wanted.exhaustive and can_prune(wanted) else None
+    prunes = not wanted.exhaustive and can_prune(wanted) and holds_for(points.spread(problem, (len(points),)))
+    known = _nothing_known(region, wanted) if prunes else None
     parts = [_nothing(wanted, (task.stop - task.start) * plans.switch_count * len(points))]
     for start, stop in chunks(task.stop - task.start, _ROWS_AT_A_TIME):
         rows = possible_rows(problem, plans, task.start + start, task.start + stop)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from perfmodel.engine.build import build_question
 from perfmodel.errors import SpecError, nearest
-from perfmodel.machine.columns import swept_paths
+from perfmodel.machine.columns import machine_path, swept_paths
 from perfmodel.provenance import Sourced
 from perfmodel.specs import kinds
 from perfmodel.specs.axes import DEVICES
@@ -76,7 +76,7 @@ def input_of(resolved: ResolvedScenario) -> Input:
     path = str(resolved.scenario.vary)
     place = resolved.place("vary")
     machine = build_question(resolved.candidate()).problem.machine
-    column = path.removeprefix("cluster.") if path.startswith("cluster.accelerator.") else path
+    column = machine_path(path)
     known = set(swept_paths(machine))
     value = present_value(resolved, path)
     if value is None:  # not stated, but the machine has a number of that name: from a class
@@ -103,7 +103,7 @@ def _unit(shape: Shape | None) -> str:
 
 def _shape(path: str) -> Shape | None:
     """What a scenario may say at a path, in the scenario or in the specs behind it."""
-    parts = path.removeprefix("cluster.").split(".") if path.startswith("cluster.accelerator.") else path.split(".")
+    parts = machine_path(path).split(".")
     root = {"efficiency_class": "efficiency", "interconnects": "interconnect"}.get(parts[0], parts[0])
     if path == DEVICES:
         return Shape()
@@ -124,7 +124,7 @@ def present_value(resolved: ResolvedScenario, path: str) -> Any:
     """The number that a scenario or a spec behind it has at a path; None where it says none."""
     if path == DEVICES:
         return resolved.devices
-    parts = path.removeprefix("cluster.").split(".") if path.startswith("cluster.accelerator.") else path.split(".")
+    parts = machine_path(path).split(".")
     current: Any = resolved if parts[0] in _PARTS else resolved.scenario
     while parts and current is not None:
         current, parts = _below(current, parts)
