@@ -117,9 +117,14 @@ class Block:
         for part in self.split("zero", lambda zero: zero >= 3):
             pieces = math.ceil(part.size / PART_CANDIDATES)
             for one in part.split("recompute", lambda values, n=pieces: np.arange(len(values)) * n // len(values)):
-                length = max(PART_CANDIDATES // (one.space.switch_count * len(self.points)), 1)
+                length = max(PART_CANDIDATES // one.row_size, 1)
                 for start in range(0, len(one.rows), length):
                     yield one.only(slice(start, start + length))
+
+    @property
+    def row_size(self) -> int:
+        """Candidates of a row on all hardware points, possible or not."""
+        return self.space.switch_count * len(self.points)
 
     @property
     def size(self) -> int:
@@ -132,20 +137,21 @@ class Block:
         if axis is None:
             yield self
             return
-        for run in _runs(groups(self.space.switches[axis].columns[column])):
-            chosen = [slice(None)] * len(self.space.switches)
-            chosen[axis] = run
-            fits = self.everywhere(self.fits)[(slice(None), *chosen)]
-            kept = np.flatnonzero(fits.any(axis=tuple(range(fits.ndim - 1))))
+        for run in runs(groups(self.space.switches[axis].columns[column])):
+            part = self.corner({axis: run})
+            kept = np.flatnonzero(part.fits.any(axis=tuple(range(part.fits.ndim - 1))))
             if len(kept):
-                yield self._of_switches(tuple(chosen)).only(kept)
+                yield part.only(kept)
 
-    def corner(self, chosen: Mapping[int, int]) -> Block:
-        """The block with one value of some of its switches, by axis."""
-        slices = [slice(None)] * len(self.space.switches)
-        for axis, value in chosen.items():
-            slices[axis] = slice(value, value + 1)
-        return self._of_switches(tuple(slices))
+    def corner(self, chosen: Mapping[int, slice]) -> Block:
+        """The block with neighbouring values of some of its switches, by axis."""
+        return self._of_switches(tuple(chosen.get(axis, slice(None)) for axis in range(len(self.space.switches))))
+
+    def of_passes(self) -> Block:
+        """The block with time and energy of the passes over the model alone, of which no candidate takes less."""
+        bound = replace(self)
+        bound.__dict__["evaluation"] = self.evaluation.of_passes()
+        return self._with_masks(bound, (slice(None),) * len(self.shape))
 
     def _of_switches(self, chosen: tuple[slice, ...]) -> Block:
         switches = tuple(
@@ -173,7 +179,7 @@ class Block:
         return smaller
 
 
-def _runs(values: NDArray[Any]) -> list[slice]:
+def runs(values: NDArray[Any]) -> list[slice]:
     """Neighbours with the same value."""
     ends = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     return [slice(start, stop) for start, stop in pairwise(ends)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from perfmodel.engine.section_tables import gather
 from perfmodel.engine.sections import KeyCosts, Sections, cost_keys
 from perfmodel.engine.sizes import Grid, Sizes
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups
-from perfmodel.engine.step import StepTime, stage_time, stage_transfers, step_time
+from perfmodel.engine.step import Passes, StepTime, passes_time, stage_time, stage_transfers, step_time
 from perfmodel.parallel.mesh import (
     expert_members,
     expert_sizes,
@@ -54,6 +54,7 @@ class Evaluation:
     classes: tuple[StageClass, ...]
     sections: Sections
     find_groups: Callable[[], PlanGroups]
+    passes_only: bool = False  # step and energy without what comes once per step
 
     @functools.cached_property
     def groups(self) -> PlanGroups:
@@ -67,9 +68,14 @@ class Evaluation:
         return tuple(stage_time(self.problem, self.numbers, transfers, one, self.sections) for one in self.classes)
 
     @functools.cached_property
+    def passes(self) -> Passes:
+        """All micro-batches of a step."""
+        return passes_time(self.problem, self.numbers, self.classes, self.stage_times)
+
+    @functools.cached_property
     def step(self) -> StepTime:
         """The step."""
-        return step_time(self.problem, self.numbers, self.groups, self.classes, self.stage_times)
+        return step_time(self.problem, self.numbers, self.groups, self.passes, passes_only=self.passes_only)
 
     @functools.cached_property
     def footprints(self) -> tuple[Footprint, ...]:
@@ -85,7 +91,7 @@ class Evaluation:
         """Memory of the fullest class of stages."""
         return self._fullest[0]
 
-    @property
+    @functools.cached_property
     def peak_bytes(self) -> Numeric:
         """Memory of the fullest class of stages, all of it."""
         return functools.reduce(np.maximum, (one.total for one in self.footprints))
@@ -98,7 +104,14 @@ class Evaluation:
     @functools.cached_property
     def energy(self) -> StepEnergy:
         """Energy of the step over the whole allocation."""
-        return step_energy(self.problem, self.numbers, self.groups, self.classes, self.sections, self.step.step)
+        parts = (self.problem, self.numbers, self.groups, self.classes, self.sections)
+        return step_energy(*parts, self.step.step, passes_only=self.passes_only)
+
+    def of_passes(self) -> Evaluation:
+        """The same with step and energy of the passes alone, of which no plan takes less."""
+        bound = replace(self, passes_only=True)
+        bound.__dict__.update({name: getattr(self, name) for name in ("groups", "passes")})
+        return bound
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,62 +19,92 @@ TOKENS_PER_MILLION = 1e6
 
 @dataclass(frozen=True)
 class Economics:
-    """Money and carbon of a step and of the run; None where a price, a grid or an MTBF is not declared."""
+    """Money and carbon of a step and of the run, each computed when it is read.
 
-    step_usd: Numeric | None
-    step_kg: Numeric | None
-    goodput: Numeric | None
-    checkpoint_interval: Numeric | None
-    days: Numeric | None
-    device_hours: Numeric | None
-    energy_kwh: Numeric | None
-    run_usd: Numeric | None
-    run_kg: Numeric | None
+    None where a price, a grid, an MTBF or the tokens of the run are not declared.
 
-
-def economics(
-    problem: Problem,
-    *,
-    devices: Numeric,
-    step: Numeric,
-    energy: Numeric,
-    tokens_per_step: Numeric,
-    checkpoint_bytes: Numeric,
-) -> Economics:
-    """Price a step and a run.
-
-    Parameters
+    Attributes
     ----------
     devices
         Devices of the job.
-    step, energy
-        Time [s] and energy [J, whole allocation] of a step.
+    step
+        Time of a step [s].
+    step_energy
+        Energy of a step [J, whole allocation]; asked for where something follows from it.
     tokens_per_step
         Tokens of a step.
     checkpoint_bytes
         Weights and optimizer state of the whole model [B].
     """
-    step_usd, step_kg = _step_money(problem, devices, step, energy), _step_carbon(problem, energy)
-    good, interval = _goodput(problem, devices, checkpoint_bytes)
-    tokens = problem.workload.tokens
-    if tokens is None:
-        return Economics(step_usd, step_kg, good, interval, None, None, None, None, None)
-    seconds = metrics.run_time(tokens, tokens_per_step, step, 1.0 if good is None else good)
-    steps = seconds / step
-    return Economics(
-        step_usd,
-        step_kg,
-        good,
-        interval,
-        days=seconds / SECONDS_PER_DAY,
-        device_hours=seconds * devices / 3600.0,
-        energy_kwh=steps * energy / JOULES_PER_KILOWATT_HOUR,
-        run_usd=None if step_usd is None else steps * step_usd,
-        run_kg=None if step_kg is None else steps * step_kg,
-    )
+
+    problem: Problem
+    devices: Numeric
+    step: Numeric
+    step_energy: Callable[[], Numeric]
+    tokens_per_step: Numeric
+    checkpoint_bytes: Numeric
+
+    @functools.cached_property
+    def step_usd(self) -> Numeric | None:
+        return _step_money(self.problem, self.devices, self.step, self.step_energy)
+
+    @functools.cached_property
+    def step_kg(self) -> Numeric | None:
+        grid = self.problem.machine.prices.grid_intensity
+        return None if grid is None else money.carbon(self.step_energy(), grid)
+
+    @functools.cached_property
+    def _progress(self) -> tuple[Numeric | None, Numeric | None]:
+        return _goodput(self.problem, self.devices, self.checkpoint_bytes)
+
+    @property
+    def goodput(self) -> Numeric | None:
+        return self._progress[0]
+
+    @property
+    def checkpoint_interval(self) -> Numeric | None:
+        return self._progress[1]
+
+    @functools.cached_property
+    def seconds(self) -> Numeric | None:
+        """Of the run, with what failures cost."""
+        tokens = self.problem.workload.tokens
+        if tokens is None:
+            return None
+        return metrics.run_time(tokens, self.tokens_per_step, self.step, 1.0 if self.goodput is None else self.goodput)
+
+    @property
+    def days(self) -> Numeric | None:
+        return None if self.seconds is None else self.seconds / SECONDS_PER_DAY
+
+    @property
+    def device_hours(self) -> Numeric | None:
+        return None if self.seconds is None else self.seconds * self.devices / 3600.0
+
+    @property
+    def energy_kwh(self) -> Numeric | None:
+        joules = self._of_all_steps(self.step_energy)
+        return None if joules is None else joules / JOULES_PER_KILOWATT_HOUR
+
+    @property
+    def run_usd(self) -> Numeric | None:
+        return self._of_all_steps(lambda: self.step_usd)
+
+    @property
+    def run_kg(self) -> Numeric | None:
+        return self._of_all_steps(lambda: self.step_kg)
+
+    def _of_all_steps(self, amount: Callable[[], Numeric | None]) -> Numeric | None:
+        """What every step of the run takes: those that failures cost too."""
+        if self.seconds is None:
+            return None
+        of_a_step = amount()
+        return None if of_a_step is None else self.seconds / self.step * of_a_step
 
 
-def _step_money(problem: Problem, devices: Numeric, step: Numeric, energy: Numeric) -> Numeric | None:
+def _step_money(
+    problem: Problem, devices: Numeric, step: Numeric, step_energy: Callable[[], Numeric]
+) -> Numeric | None:
     prices = problem.machine.prices
     if prices.device_rate is None:
         return None
@@ -80,12 +112,7 @@ def _step_money(problem: Problem, devices: Numeric, step: Numeric, energy: Numer
     rental = money.rental_cost(paid, prices.device_rate, step, problem.utilisation)
     if prices.includes_energy:
         return rental
-    return None if prices.energy_price is None else rental + money.energy_cost(energy, prices.energy_price)
-
-
-def _step_carbon(problem: Problem, energy: Numeric) -> Numeric | None:
-    grid = problem.machine.prices.grid_intensity
-    return None if grid is None else money.carbon(energy, grid)
+    return None if prices.energy_price is None else rental + money.energy_cost(step_energy(), prices.energy_price)
 
 
 def _goodput(problem: Problem, devices: Numeric, checkpoint_bytes: Numeric) -> tuple[Numeric | None, Numeric | None]:

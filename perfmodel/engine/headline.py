@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.composition import Evaluation
-from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics, economics
+from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics
 from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
 from perfmodel.engine.problem import HOST, NVME, Problem, total
-from perfmodel.engine.stages import layer_sum, stage_sum
+from perfmodel.engine.stages import PlanNumbers, layer_sum, stage_sum
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.rules import RuleOutcome, integer_rules, violated
@@ -32,9 +32,8 @@ def result_numbers(problem: Problem, evaluation: Evaluation, keys: Collection[st
 
     ``keys``: what is wanted (more may come); None for all of them.
     """
-    numbers = evaluation.numbers
-    sequences = numbers.dp * numbers.micro_batch * numbers.num_microbatches
-    tokens = sequences * problem.workload.sequence_length
+    tokens = _tokens(problem, evaluation.numbers)
+    step, energy = lambda: evaluation.step.step, lambda: evaluation.energy.total
     parts: tuple[tuple[tuple[str, ...], Callable[[], dict[str, Numeric]]], ...] = (
         (("time.step_s", "step."), lambda: _step(evaluation, tokens)),
         (("time.breakdown.", "time.overlapped."), lambda: _time(evaluation)),
@@ -42,13 +41,36 @@ def result_numbers(problem: Problem, evaluation: Evaluation, keys: Collection[st
         (("memory.",), lambda: _memory(problem, evaluation)),
         (("energy.",), lambda: _energy(evaluation, tokens)),
         (("metrics.",), lambda: _metrics(problem, evaluation, tokens)),
-        (("money.", "carbon.", "run."), lambda: _money(problem, tokens, _economics(problem, evaluation, tokens))),
+        (PRICED, lambda: priced_numbers(problem, evaluation.numbers, step(), energy, keys)),
     )
     found: dict[str, Numeric] = {}
     for prefixes, compute in parts:
         if keys is None or any(key.startswith(prefixes) and key not in found for key in keys):
             found |= compute()
     return found
+
+
+def priced_numbers(
+    problem: Problem,
+    plan: PlanNumbers,
+    step: Numeric,
+    energy: Callable[[], Numeric],
+    keys: Collection[str] | None = None,
+) -> dict[str, Numeric]:
+    """Keys of money, carbon and the run: they follow from time [s] and energy [J] of a step, by prices and failures."""
+    tokens = _tokens(problem, plan)
+    totals = _economics(problem, plan, step, energy, tokens)
+    found: dict[str, Numeric] = {}
+    for key, compute in _MONEY.items():
+        value = compute(totals) if keys is None or key in keys else None
+        if value is not None:
+            found[key] = value
+    return found
+
+
+def _tokens(problem: Problem, plan: PlanNumbers) -> Numeric:
+    """Tokens of a step."""
+    return plan.dp * plan.micro_batch * plan.num_microbatches * problem.workload.sequence_length
 
 
 def memory_fits(problem: Problem, evaluation: Evaluation) -> Any:
@@ -179,39 +201,38 @@ def _executed_flop(evaluation: Evaluation) -> Numeric:
     return (once + again) * numbers.num_microbatches * numbers.tp * numbers.cp * numbers.dp
 
 
-def _economics(problem: Problem, evaluation: Evaluation, tokens: Numeric) -> Economics:
-    numbers, formats = evaluation.numbers, problem.formats
+def _economics(
+    problem: Problem, plan: PlanNumbers, step: Numeric, energy: Callable[[], Numeric], tokens: Numeric
+) -> Economics:
+    formats = problem.formats
     stored = formats.state_weights + formats.state_master + formats.state_moments
     # A checkpoint of a fine-tuning holds what is trained.
     checkpoint = memory.state_bytes(parameter_count(problem, trained_only=problem.has_frozen), stored, 1.0)
-    return economics(
-        problem,
-        devices=numbers.devices,
-        step=evaluation.step.step,
-        energy=evaluation.energy.total,
-        tokens_per_step=tokens,
-        checkpoint_bytes=checkpoint,
-    )
+    return Economics(problem, plan.devices, step, energy, tokens, checkpoint)
 
 
-def _money(problem: Problem, tokens: Numeric, totals: Economics) -> dict[str, Numeric]:
-    per_million = (
-        None if totals.step_usd is None else metrics.cost_per_token(totals.step_usd, tokens) * TOKENS_PER_MILLION
-    )
-    named = {
-        "money.per_step_usd": totals.step_usd,
-        "money.per_million_tokens_usd": per_million,
-        "carbon.per_step_kg": totals.step_kg,
-        "run.tokens": problem.workload.tokens,
-        "run.days": totals.days,
-        "run.device_hours": totals.device_hours,
-        "run.goodput": totals.goodput,
-        "run.checkpoint_interval_s": totals.checkpoint_interval,
-        "run.energy_kwh": totals.energy_kwh,
-        "run.usd": totals.run_usd,
-        "run.kg_co2e": totals.run_kg,
-    }
-    return {key: value for key, value in named.items() if value is not None}
+def _per_million(totals: Economics) -> Numeric | None:
+    if totals.step_usd is None:
+        return None
+    return metrics.cost_per_token(totals.step_usd, totals.tokens_per_step) * TOKENS_PER_MILLION
+
+
+#: Keys of money, carbon and the run, and what is behind each.
+_MONEY: Mapping[str, Callable[[Economics], Numeric | None]] = {
+    "money.per_step_usd": lambda totals: totals.step_usd,
+    "money.per_million_tokens_usd": _per_million,
+    "carbon.per_step_kg": lambda totals: totals.step_kg,
+    "run.tokens": lambda totals: totals.problem.workload.tokens,
+    "run.days": lambda totals: totals.days,
+    "run.device_hours": lambda totals: totals.device_hours,
+    "run.goodput": lambda totals: totals.goodput,
+    "run.checkpoint_interval_s": lambda totals: totals.checkpoint_interval,
+    "run.energy_kwh": lambda totals: totals.energy_kwh,
+    "run.usd": lambda totals: totals.run_usd,
+    "run.kg_co2e": lambda totals: totals.run_kg,
+}
+#: Beginnings of these keys: they follow from time and energy of a step, by prices and failures.
+PRICED = ("money.", "carbon.", "run.")
 
 
 def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[RuleOutcome, ...]:

@@ -43,8 +43,13 @@ def step_energy(
     classes: Sequence[StageClass],
     sections: Sections,
     step: Numeric,
+    *,
+    passes_only: bool = False,
 ) -> StepEnergy:
-    """Add up the energy of all stages; every device of the allocation idles for the whole step."""
+    """Add up the energy of all stages; every device of the allocation idles for the whole step.
+
+    ``passes_only``: without what comes once per step (data parallelism, optimizer). No step takes less.
+    """
     numbers = problem.machine.energy
     replicas = plan.tp * plan.cp * plan.dp
     m, fraction = plan.num_microbatches, plan.recompute_fraction
@@ -56,7 +61,8 @@ def step_energy(
         repeated = total(one.multiplicity * layer_sum(one, sections, f"recompute_{field}") for one in classes)
         return replicas * m * fraction * repeated
 
-    updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in classes]
+    once = () if passes_only else classes
+    updates = [(replicas * one.multiplicity, _update_energy(problem, plan, groups, one, sections)) for one in once]
     sends = replicas * plan.pp * _send_energy(problem, plan, groups)
     dynamic = {
         "compute": over_stages("matrix_energy")

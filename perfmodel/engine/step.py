@@ -218,19 +218,41 @@ def critical_stage(problem: Problem, times: Sequence[StageTime]) -> StageTime:
     return worst if problem.label is keep else _labelled(problem, "slowest", worst)
 
 
-def step_time(
-    problem: Problem, plan: PlanNumbers, groups: PlanGroups, classes: Sequence[StageClass], times: Sequence[StageTime]
-) -> StepTime:
-    """Compose the step: micro-batches of the slowest stage, bubble, data parallelism, optimizer, overhead."""
-    machine, worst = problem.machine, critical_stage(problem, times)
-    m, label = plan.num_microbatches, problem.label
+@dataclass(frozen=True)
+class Passes:
+    """The passes of all micro-batches over the model: on the slowest stage, and its idle time."""
+
+    microbatches: Numeric
+    critical: StageTime
+    slot: Numeric  # one micro-batch on the slowest stage
+    bubble: Numeric
+
+
+def passes_time(
+    problem: Problem, plan: PlanNumbers, classes: Sequence[StageClass], times: Sequence[StageTime]
+) -> Passes:
+    """Compose the passes of a step: micro-batches of the slowest stage, and the bubble."""
+    worst, label = critical_stage(problem, times), problem.label
     slot = label(worst.total, "time of one micro-batch on the slowest stage", "s")
     bubble = label(pipeline_bubble(problem, plan, classes, times, worst), "pipeline bubble", "s")
-    traffic = data_parallel(problem, plan, groups, worst)
+    return Passes(plan.num_microbatches, worst, slot, bubble)
+
+
+def step_time(
+    problem: Problem, plan: PlanNumbers, groups: PlanGroups, passes: Passes, *, passes_only: bool = False
+) -> StepTime:
+    """Compose the step: passes, data parallelism, optimizer, overhead.
+
+    ``passes_only``: without what comes once per step (data parallelism, optimizer). No step is shorter: a search knows
+    from it what it need not compose.
+    """
+    machine, worst, m, label = problem.machine, passes.critical, passes.microbatches, problem.label
+    traffic = DataTraffic(0.0, 0.0) if passes_only else data_parallel(problem, plan, groups, worst)
     data = label(traffic.exposed, "exposed data-parallel communication", "s")
-    update = label(optimizer_time(problem, plan, worst), "optimizer step", "s")
-    moved = update_transfers(problem, plan, worst, update)
-    busy = label(m * slot + bubble + data + update + moved.exposed, "step without overhead", "s")
+    update = label(0.0 if passes_only else optimizer_time(problem, plan, worst), "optimizer step", "s")
+    moved = UpdateTransfers() if passes_only else update_transfers(problem, plan, worst, update)
+    busy = label(m * passes.slot + passes.bubble + data + update + moved.exposed, "step without overhead", "s")
     jitter = overlap.jitter_factor(plan.devices, float(machine.devices_per_node), machine.step.jitter_per_doubling)
     overhead = label(machine.step.fixed_overhead + busy * (jitter - 1.0), "overhead", "s")
-    return StepTime(m, worst, bubble, update, overhead, DataTraffic(data, traffic.overlapped), moved, busy + overhead)
+    moved_data = DataTraffic(data, traffic.overlapped)
+    return StepTime(m, worst, passes.bubble, update, overhead, moved_data, moved, busy + overhead)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.engine.blocks import PART_CANDIDATES, Block
+from perfmodel.engine.blocks import PART_CANDIDATES, Block, runs
 from perfmodel.engine.problem import Problem
 from perfmodel.parallel.plan import OVERLAPS
 from perfmodel.parallel.rule import Mask
@@ -67,6 +67,22 @@ class Known:
         return np.maximum(self.bests[:, devices], last)
 
 
+@dataclass(frozen=True)
+class Corner:
+    """Candidates of a block that bound the others: what is optimistic of some of its switches.
+
+    Attributes
+    ----------
+    chosen
+        Value of a switch by axis.
+    noted
+        Those of them that an earlier corner has too.
+    """
+
+    chosen: Mapping[int, slice]
+    noted: Mapping[int, slice] | None = None
+
+
 def promising_parts(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64]) -> Iterator[Block]:
     """Parts of a block that may hold an answer.
 
@@ -78,63 +94,92 @@ def promising_parts(block: Block, wanted: Wanted, known: Known, devices: NDArray
         Index of the number of devices of every row.
     """
     rows = np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
-    for optimistic in _corners(block):
+    for corner in _corners(block):
         if len(rows):
             block, devices = block.only(rows), devices[rows]
-            rows = _alive(block, wanted, known, devices, optimistic)
+            rows = _alive(block, wanted, known, devices, corner)
     if len(rows):
         yield from block.only(rows).parts()
 
 
-def _alive(
-    block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], optimistic: Mapping[int, int]
-) -> NDArray[np.int64]:
-    """Rows whose bound is not worse than what is known, once the bounds that fit are known themselves."""
-    # A bound of candidates none of which fits is of no use.
-    could: Mask = np.any(block.fits, axis=tuple(axis + 1 for axis in optimistic), keepdims=True)
-    bounds = np.concatenate(
-        [_noted(part, wanted, known, devices[rows], could[..., rows]) for rows, part in _cut(block.corner(optimistic))],
-        axis=-1,
-    )
+def _alive(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner) -> NDArray[np.int64]:
+    """Rows whose bound is not worse than what is known, once the bounds that fit are known themselves.
+
+    What the passes take without ZeRO 3 bounds a row with ZeRO 3: most rows need not be composed with it.
+    """
+    shape = (len(block.points), len(block.rows))
+    bounds, least = np.full(shape, np.inf), np.full(shape, -np.inf)
+    for part in _by_sharding(block):
+        could = part.fits.any(axis=tuple(range(part.fits.ndim - 1)))
+        rows = np.flatnonzero(could & np.any(least <= known.limit(devices), axis=0))
+        length = max(PART_CANDIDATES // part.corner(corner.chosen).row_size, 1)
+        for start in range(0, len(rows), length):
+            some = rows[start : start + length]
+            found, passes = _bounds(part.only(some), wanted, known, devices[some], corner)
+            bounds[:, some], least[:, some] = np.minimum(bounds[:, some], found), passes
     return np.flatnonzero(np.any(bounds <= known.limit(devices), axis=0))
 
 
-def _cut(block: Block) -> Iterator[tuple[slice, Block]]:
-    """Rows of a block in parts that are quick to compose."""
-    length = max(PART_CANDIDATES * len(block.rows) // block.size, 1)
-    for start in range(0, len(block.rows), length):
-        rows = slice(start, start + length)
-        yield rows, block.only(rows)
+def _by_sharding(block: Block) -> list[Block]:
+    """The block without ZeRO 3, and with it."""
+    for axis, switch in enumerate(block.space.switches):
+        if "zero" in switch.columns:
+            sharded = switch.columns["zero"] >= 3
+            found = runs(sharded)
+            return [block.corner({axis: one}) for one in sorted(found, key=lambda one: bool(sharded[one.start]))]
+    return [block]
 
 
-def _noted(corner: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], could: Mask) -> NDArray[np.float64]:
-    """Smallest value of every point and row over the switches that are left, after noting what is allowed of them.
+def _bounds(
+    block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bound of every point and row, and of the passes alone, after noting what is allowed: shape ``(points, rows)``."""
+    part = block.corner(corner.chosen)
+    values = wanted.values(part)[:, 0].reshape(part.shape)
+    new = part.fits & wanted.allowed(part) & ~_noted(part, corner)
+    point, *_, row = np.nonzero(part.everywhere(new))
+    known.note(values[part.everywhere(new)], point, devices[row])
+    # A bound of candidates none of which fits is of no use.
+    could: Mask = np.any(block.fits, axis=tuple(axis + 1 for axis in corner.chosen), keepdims=True)
+    passes = wanted.values(part.of_passes())[:, 0].reshape(part.shape)
+    return _smallest(np.where(could, values, np.inf)), _smallest(passes)
 
-    ``could``: where something that is bounded fits.
-    """
-    bound = wanted.values(corner)[:, 0].reshape(corner.shape)
-    fits = corner.everywhere(corner.fits & wanted.allowed(corner))
-    point, *_, row = np.nonzero(fits)
-    known.note(bound[fits], point, devices[row])
-    bound = np.where(could, bound, np.inf)
-    return bound.reshape(bound.shape[0], -1, bound.shape[-1]).min(axis=1)
+
+def _noted(part: Block, corner: Corner) -> Mask:
+    """Candidates that are noted already."""
+    mask = np.zeros((1, *part.space.switch_shape, 1), dtype=bool)
+    if corner.noted is not None:
+        chosen = (corner.noted.get(axis, slice(None)) for axis in range(len(part.space.switches)))
+        mask[(slice(None), *chosen)] = True
+    return mask
 
 
-def _corners(block: Block) -> Iterator[dict[int, int]]:
-    """Switch axes and the value of each that bounds the others: of recomputation and overlaps, then of overlaps."""
-    overlaps: dict[int, int] = {}
-    recompute: dict[int, int] = {}
+def _smallest(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the switches: shape ``(points, rows)``."""
+    return values.reshape(values.shape[0], -1, values.shape[-1]).min(axis=1)
+
+
+def _corners(block: Block) -> Iterator[Corner]:
+    """Corners of recomputation and overlaps, then of overlaps."""
+    overlaps: dict[int, slice] = {}
+    recompute: dict[int, slice] = {}
     policies = block.space.structure["recompute_policies"]
     for axis, switch in enumerate(block.space.switches):
         columns = switch.columns
         if len(switch) > 1 and any(name in columns for name in OVERLAPS):
-            overlaps[axis] = int(np.argmax(next(columns[name] for name in OVERLAPS if name in columns)))
+            overlaps[axis] = _only(next(columns[name] for name in OVERLAPS if name in columns) > 0)
         if len(switch) > 1 and "recompute" in columns:
             named = np.array([policies[index] == "none" for index in columns["recompute"]])
             nothing = named | (columns["recompute_fraction"] == 0.0)
             if nothing.any():
-                recompute[axis] = int(np.argmax(nothing))
+                recompute[axis] = _only(nothing)
     if recompute:
-        yield recompute | overlaps
+        yield Corner(recompute | overlaps)
     if overlaps:
-        yield overlaps
+        yield Corner(overlaps, recompute or None)
+
+
+def _only(chosen: NDArray[np.bool_]) -> slice:
+    """The first value that is chosen."""
+    first = int(np.argmax(chosen))
+    return slice(first, first + 1)
