@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.engine.composition import Evaluation, evaluate_rows
-from perfmodel.engine.headline import memory_fits, plan_rules, result_numbers
+from perfmodel.engine.headline import PRICED, memory_fits, plan_rules, priced_numbers, result_numbers
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.engine.problem import Problem, call_each
+from perfmodel.engine.recall import Shelf, digest
 from perfmodel.engine.sections import KeyCosts
 from perfmodel.parallel.plan import Counts, Plan
 from perfmodel.parallel.rule import Mask
@@ -50,6 +51,8 @@ class Block:
     take: NDArray[np.int64]  # key of every (point, switch, row)
     numbered: NDArray[np.int64]  # combinations of switches of the whole space that this block has, shape switch_shape
     switch_count: int  # of the whole space
+    shelf: Shelf | None = None  # what is known of this physics
+    whole: Block | None = None  # of which this one has the passes only
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -70,6 +73,8 @@ class Block:
     @functools.cached_property
     def evaluation(self) -> Evaluation:
         """Memory, time and energy, each composed when it is asked for."""
+        if self.whole is not None:
+            return self.whole.evaluation.of_passes()
         return evaluate_rows(self.problem, self.plan, self.costs, self.take)
 
     @functools.cached_property
@@ -82,7 +87,23 @@ class Block:
     @functools.cached_property
     def fits(self) -> Mask:
         """Possible candidates whose memory fits."""
-        return self.possible & memory_fits(self.problem, self.evaluation)
+        return self.possible & self._recalled("fits", lambda: memory_fits(self.problem, self.evaluation))
+
+    @property
+    def peak_bytes(self) -> Numeric:
+        """Memory of the fullest device."""
+        return self._recalled("memory.peak_bytes", lambda: self.evaluation.peak_bytes)
+
+    def _recalled(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Something that follows from the physics, computed where it is not known."""
+        return (
+            compute() if self.shelf is None else self.shelf.get((self._content, self.whole is not None, name), compute)
+        )
+
+    @functools.cached_property
+    def _content(self) -> bytes:
+        """Which candidates of the whole space the block has."""
+        return digest(self.rows, self.numbered)
 
     def count(self, mask: Mask) -> int:
         """Candidates for which a mask holds; where it does not vary along a dimension it holds for all of it."""
@@ -94,8 +115,23 @@ class Block:
 
     def numbers(self, keys: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Result keys over the block."""
-        found: Mapping[str, Numeric] = result_numbers(self.problem, self.evaluation, keys)
+        found: Mapping[str, Numeric] = (
+            result_numbers(self.problem, self.evaluation, keys) if self.shelf is None else self._known_numbers(keys)
+        )
         return {key: np.broadcast_to(np.asarray(found[key], dtype=np.float64), self.shape) for key in keys}
+
+    def _known_numbers(self, keys: Sequence[str]) -> Mapping[str, Numeric]:
+        """Numbers that follow from the physics are looked up, and priced anew."""
+
+        def physical(key: str) -> Numeric:
+            return self._recalled(key, lambda: result_numbers(self.problem, self.evaluation, [key])[key])
+
+        found = {key: physical(key) for key in keys if not key.startswith(PRICED)}
+        priced = [key for key in keys if key.startswith(PRICED)]
+        if not priced:
+            return found
+        step, energy = physical("time.step_s"), functools.partial(physical, "energy.per_step_j")
+        return found | priced_numbers(self.problem, self.evaluation.numbers, step, energy, priced)
 
     def candidates(self, flat: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Hardware point and candidate index of flat positions of the block."""
@@ -110,7 +146,7 @@ class Block:
             columns={name: column[kept] for name, column in self.columns.items()},
             take=self.take[..., kept],
         )
-        return self._with_masks(smaller, (*[slice(None)] * (len(self.shape) - 1), kept))
+        return self._with_known(smaller, (*[slice(None)] * (len(self.shape) - 1), kept))
 
     def parts(self) -> Iterator[Block]:
         """What fits of the block, in parts that are quick to compose; together they have every candidate that fits."""
@@ -149,9 +185,7 @@ class Block:
 
     def of_passes(self) -> Block:
         """The block with time and energy of the passes over the model alone, of which no candidate takes less."""
-        bound = replace(self)
-        bound.__dict__["evaluation"] = self.evaluation.of_passes()
-        return self._with_masks(bound, (slice(None),) * len(self.shape))
+        return self._with_known(replace(self, whole=self), (slice(None),) * len(self.shape))
 
     def _of_switches(self, chosen: tuple[slice, ...]) -> Block:
         switches = tuple(
@@ -167,10 +201,12 @@ class Block:
             take=self.take[(slice(None), *keyed)],
             numbered=self.numbered[chosen],
         )
-        return self._with_masks(smaller, (slice(None), *chosen, slice(None)))
+        return self._with_known(smaller, (slice(None), *chosen, slice(None)))
 
-    def _with_masks(self, smaller: Block, part: tuple[Any, ...]) -> Block:
-        """The smaller block with the part of the masks that are known already: memory is not costed twice."""
+    def _with_known(self, smaller: Block, part: tuple[Any, ...]) -> Block:
+        """The smaller block with what is known already: the problem, and its part of the masks."""
+        if "problem" in self.__dict__:
+            smaller.__dict__["problem"] = self.problem
         for name in ("possible", "fits"):
             if name in self.__dict__:
                 mask: Mask = self.__dict__[name]
@@ -209,13 +245,18 @@ def possible_rows(problem: Problem, space: PlanSpace, start: int, stop: int) -> 
 
 
 def blocks_of_rows(
-    problem: Problem, space: PlanSpace, rows: NDArray[np.int64], points: HardwarePoints, book: KeyBook | None = None
-) -> Iterator[Block]:
-    """Blocks of possible rows; their shard keys are looked up in a book, or costed together."""
+    problem: Problem, space: PlanSpace, rows: NDArray[np.int64], points: HardwarePoints, book: KeyBook | None = None,
+    shelf: Shelf | None = None,
+) -> Iterator[Block]:  # fmt: skip
+    """Blocks of possible rows; their shard keys are looked up in a book, or costed together.
+
+    ``shelf``: what is known of this physics; None: everything is computed.
+    """
     if not len(rows):
         return
     columns = space.row_columns(rows)
     keyed = keyed_plan(space, columns)
+    shelf = None if shelf is None else shelf.narrowed(digest(space))
     book = KeyBook.of(problem, [keyed], points) if book is None else book
     found = book.find(keyed, experts=problem.has_experts)
     take = found.reshape(len(points), *_key_shape(space), len(rows))
@@ -225,7 +266,7 @@ def blocks_of_rows(
         part = slice(start, start + length)
         chosen = {name: column[part] for name, column in columns.items()}
         yield Block(
-            space, rows[part], chosen, points, problem, book.costs, take[..., part], numbered, space.switch_count
+            space, rows[part], chosen, points, problem, book.costs, take[..., part], numbered, space.switch_count, shelf
         )
 
 

@@ -123,6 +123,12 @@ def build_question(resolved: ResolvedScenario) -> Question:
     return Question(resolved, problem, _plan(resolved, workload, graph))
 
 
+def replanned(question: Question, resolved: ResolvedScenario) -> Question:
+    """The question of another strategy on the same graph and machine: its plan, and the order of its groups."""
+    problem = replace(question.problem, order=tuple(resolved.scenario.strategy.order))
+    return Question(resolved, problem, _plan(resolved, problem.workload, problem.graph))
+
+
 def _machine(resolved: ResolvedScenario) -> Machine:
     scenario = resolved.scenario
     return resolve(

@@ -54,12 +54,12 @@ class Evaluation:
     classes: tuple[StageClass, ...]
     sections: Sections
     find_groups: Callable[[], PlanGroups]
-    passes_only: bool = False  # step and energy without what comes once per step
+    whole: Evaluation | None = None  # of which this one has the passes only
 
     @functools.cached_property
     def groups(self) -> PlanGroups:
         """Process groups that depend on the whole plan."""
-        return self.find_groups()
+        return self.find_groups() if self.whole is None else self.whole.groups
 
     @functools.cached_property
     def stage_times(self) -> tuple[StageTime, ...]:
@@ -70,12 +70,15 @@ class Evaluation:
     @functools.cached_property
     def passes(self) -> Passes:
         """All micro-batches of a step."""
+        if self.whole is not None:
+            return self.whole.passes
         return passes_time(self.problem, self.numbers, self.classes, self.stage_times)
 
     @functools.cached_property
     def step(self) -> StepTime:
         """The step."""
-        return step_time(self.problem, self.numbers, self.groups, self.passes, passes_only=self.passes_only)
+        alone = self.whole is not None
+        return step_time(self.problem, self.numbers, self.groups, self.passes, passes_only=alone)
 
     @functools.cached_property
     def footprints(self) -> tuple[Footprint, ...]:
@@ -105,13 +108,11 @@ class Evaluation:
     def energy(self) -> StepEnergy:
         """Energy of the step over the whole allocation."""
         parts = (self.problem, self.numbers, self.groups, self.classes, self.sections)
-        return step_energy(*parts, self.step.step, passes_only=self.passes_only)
+        return step_energy(*parts, self.step.step, passes_only=self.whole is not None)
 
     def of_passes(self) -> Evaluation:
         """The same with step and energy of the passes alone, of which no plan takes less."""
-        bound = replace(self, passes_only=True)
-        bound.__dict__.update({name: getattr(self, name) for name in ("groups", "passes")})
-        return bound
+        return replace(self, whole=self)
 
 
 @dataclass(frozen=True)

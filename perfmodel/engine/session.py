@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from perfmodel.engine.build import Question, build_question
 from perfmodel.engine.columns import evaluate_columns
 from perfmodel.engine.evaluate import answer
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.result import Result
 from perfmodel.parallel.plan import Plan
 from perfmodel.parallel.strategy import plan_from_table
@@ -38,6 +39,7 @@ class LoadedScenario:
     """
 
     resolved: ResolvedScenario
+    recall: Recall = field(default_factory=Recall, repr=False)
 
     @functools.cached_property
     def question(self) -> Question:
@@ -49,8 +51,11 @@ class LoadedScenario:
         return self.resolved.name
 
     def replace(self, **changes: Any) -> LoadedScenario:
-        """The same scenario with fields set by dotted path: ``replace(**{"strategy.tp": 4})``."""
-        return LoadedScenario(self.resolved.replace(**changes))
+        """The same scenario with fields set by dotted path: ``replace(**{"strategy.tp": 4})``.
+
+        Searches of both share what they compute: times, energies and memory of plans whose physics is the same.
+        """
+        return replace(self, resolved=self.resolved.replace(**changes))
 
     def run(self) -> Any:
         """Answer the question: a :class:`~perfmodel.engine.result.Result`, or what a search, a solution or a
@@ -59,7 +64,7 @@ class LoadedScenario:
         The study room is above the engine; it is looked up when a scenario asks for it.
         """
         if self.resolved.scenario.question != "evaluate":
-            return importlib.import_module("perfmodel.study.questions").answer(self.resolved)
+            return importlib.import_module("perfmodel.study.questions").answer(self.resolved, recall=self.recall)
         return answer(self.question)
 
     def plans(self, **columns: Any) -> Plan:

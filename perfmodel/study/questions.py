@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from perfmodel.engine.recall import Recall
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
 
@@ -16,7 +17,18 @@ _ANSWERS = {
 }
 
 
-def answer(resolved: ResolvedScenario, progress: Progress = unseen) -> Any:
-    """Answer the question of a scenario that is not `evaluate`."""
+#: Those that search.
+_SEARCHING = ("search", "capacity")
+
+
+def answer(resolved: ResolvedScenario, progress: Progress = unseen, recall: Recall | None = None) -> Any:
+    """Answer the question of a scenario that is not `evaluate`.
+
+    Parameters
+    ----------
+    recall
+        What the searches of a session know; None: nothing is kept.
+    """
     module, name = _ANSWERS[resolved.scenario.question]
-    return getattr(importlib.import_module(module), name)(resolved, progress)
+    known = {"recall": recall} if resolved.scenario.question in _SEARCHING else {}
+    return getattr(importlib.import_module(module), name)(resolved, progress, **known)

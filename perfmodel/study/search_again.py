@@ -57,7 +57,7 @@ def search_at_ends(found: SearchResult, path: str, ends: tuple[float, float], pr
 
 
 def _best_at(found: SearchResult, path: str, value: float, progress: Progress) -> BestAt:
-    space = replace(found.space, regions=_moved(found.space.regions, path, value), books={})
+    space = replace(found.space, regions=_moved(found.space.regions, path, value), books={}, shelves={})
     best = explore(space, replace(found.wanted, top=1), progress).best
     if not len(best):
         return BestAt(None, {})

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.result import Result, ResultWarning
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.capacity.choice import Choice, best_of, choice_of
@@ -23,8 +24,13 @@ CONFIDENCES = (0.8, 0.95)
 _AROUND = 3
 
 
-def capacity(resolved: ResolvedScenario, progress: Progress = unseen) -> CapacityResult:
+def capacity(resolved: ResolvedScenario, progress: Progress = unseen, recall: Recall | None = None) -> CapacityResult:
     """Find the size of the machine that a scenario asks for.
+
+    Parameters
+    ----------
+    recall
+        What the searches of a session know; None: what those of this question find.
 
     Raises
     ------
@@ -33,6 +39,7 @@ def capacity(resolved: ResolvedScenario, progress: Progress = unseen) -> Capacit
     """
     variants = variants_of(resolved)
     goals = [goal_of(one.resolved, one.question()) for one in variants]
+    known = Recall() if recall is None else recall
     tried = 0
 
     def tell(_: int) -> None:
@@ -40,7 +47,7 @@ def capacity(resolved: ResolvedScenario, progress: Progress = unseen) -> Capacit
         tried += 1
         progress("sizes tried", tried)
 
-    books = [Sizes.of(one, goal, tell) for one, goal in zip(variants, goals, strict=True)]
+    books = [Sizes.of(one, goal, tell, known) for one, goal in zip(variants, goals, strict=True)]
     choices = [choice_of(one) for one in books]
     best = best_of(choices)
     if best is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from perfmodel.engine.build import build_question
 from perfmodel.engine.evaluate import answer
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.result import Result
 from perfmodel.specs.axes import DEVICES
 from perfmodel.study.capacity.goal import RATE, Goal, limit_word, limits_of, looked_for
@@ -57,13 +58,14 @@ class Sizes:
     goal: Goal
     bounds: tuple[Bound, ...]
     tell: Callable[[int], None]
+    recall: Recall
     _spaces: dict[int, SearchSpace] = field(default_factory=dict[int, SearchSpace])
     _best: dict[tuple[int, float], Size] = field(default_factory=dict[tuple[int, float], Size])
 
     @classmethod
-    def of(cls, variant: Variant, goal: Goal, tell: Callable[[int], None]) -> Sizes:
+    def of(cls, variant: Variant, goal: Goal, tell: Callable[[int], None], recall: Recall) -> Sizes:
         """Nothing searched yet."""
-        return cls(variant, goal, limits_of(variant.resolved, variant.question(), goal), tell)
+        return cls(variant, goal, limits_of(variant.resolved, variant.question(), goal), tell, recall)
 
     @property
     def rack_is_enough(self) -> bool:
@@ -95,7 +97,7 @@ class Sizes:
 
     def _space(self, devices: int) -> SearchSpace:
         if devices not in self._spaces:
-            self._spaces[devices] = self.variant.space(devices)
+            self._spaces[devices] = self.variant.space(devices, self.recall)
         return self._spaces[devices]
 
     def _walk(self, devices: int, bounds: tuple[Bound, ...]) -> tuple[SearchSpace, Found]:

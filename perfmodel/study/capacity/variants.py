@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perfmodel.engine.build import Question, build_question
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.rows import number
 from perfmodel.equations import energy
 from perfmodel.errors import SpecError, UsageError
@@ -52,12 +53,12 @@ class Variant:
     stated: tuple[int, ...] | None
     nodes_per_rack: int | None
 
-    def space(self, devices: int) -> SearchSpace:
+    def space(self, devices: int, recall: Recall) -> SearchSpace:
         """The plans of one size."""
         axis = Axis(DEVICES, (devices,), Place(DEVICES))
         document, values = _single(self.resolved)
         at = replace(self.resolved, axes=(*self.resolved.axes, axis), single=(document, {**values, DEVICES: devices}))
-        return search_space(at)
+        return search_space(at, recall)
 
     def question(self) -> Question:
         """Graph and machine."""

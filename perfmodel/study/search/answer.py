@@ -11,6 +11,7 @@ import numpy as np
 from perfmodel.engine.build import build_question
 from perfmodel.engine.columns import evaluate_columns
 from perfmodel.engine.evaluate import answer as evaluate_question
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.result import Result
 from perfmodel.engine.summary import ROLE, plan_summary
 from perfmodel.parallel.plan import OVERLAPS, Plan
@@ -23,13 +24,17 @@ from perfmodel.study.search.wanted import Wanted, wanted
 from perfmodel.study.search.work import Work, found_by
 
 
-def search(resolved: ResolvedScenario, progress: Progress = unseen, work: Work | None = None) -> SearchResult:
+def search(
+    resolved: ResolvedScenario, progress: Progress = unseen, work: Work | None = None, recall: Recall | None = None
+) -> SearchResult:
     """Search the space of a scenario.
 
     Parameters
     ----------
     work
         Who does the work, and where it is kept; None: this process, nowhere. The answer does not depend on it.
+    recall
+        What the searches of a session know; None: nothing is kept. The answer does not depend on it either.
 
     Raises
     ------
@@ -37,7 +42,7 @@ def search(resolved: ResolvedScenario, progress: Progress = unseen, work: Work |
         The space, an objective or a constraint cannot be; the engine or the checkpoint cannot be used.
     """
     start = time.perf_counter()
-    space = search_space(resolved)
+    space = search_space(resolved, recall)
     looked_for = wanted(resolved, space.regions[0].question)
     found = explore(space, looked_for, progress, work)
     return answer_of(space, looked_for, found, time.perf_counter() - start)

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.engine.blocks import keyed_plan, possible_rows
-from perfmodel.engine.build import Question, build_question
+from perfmodel.engine.build import Question, build_question, replanned
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
+from perfmodel.engine.problem import Problem
+from perfmodel.engine.recall import Recall, Shelf, digest, physics
 from perfmodel.errors import SpecError, UsageError
 from perfmodel.machine.columns import machine_path, stated_numbers, swept_paths
 from perfmodel.parallel.plan import Plan
@@ -88,7 +90,9 @@ class SearchSpace:
     resolved: ResolvedScenario
     regions: tuple[Region, ...]
     group_axes: tuple[Axis, ...] = ()
+    recall: Recall | None = field(default=None, repr=False, compare=False)  # what the session knows
     books: dict[int, KeyBook | None] = field(default_factory=dict[int, "KeyBook | None"], repr=False, compare=False)
+    shelves: dict[int, Shelf] = field(default_factory=dict[int, Shelf], repr=False, compare=False)
 
     def __len__(self) -> int:
         return sum(region.size for region in self.regions)
@@ -100,8 +104,19 @@ class SearchSpace:
             return None
         key = id(region.question.problem)
         if key not in self.books:
-            self.books[key] = _book(alike)
+            shelf = self.shelf(region)
+            rows = tuple(digest(one.space.rows, one.space.switches, one.space.structure) for one in alike)
+            self.books[key] = _book(alike) if shelf is None else shelf.get(("book", *rows), lambda: _book(alike))
         return self.books[key]
+
+    def shelf(self, region: Region) -> Shelf | None:
+        """What is known of the physics of a region; None where nothing is kept."""
+        if self.recall is None:
+            return None
+        key = id(region.question.problem)
+        if key not in self.shelves:
+            self.shelves[key] = Shelf(self.recall, (physics(region.question.problem, region.sweep.points),))
+        return self.shelves[key]
 
     @functools.cached_property
     def group_numbers(self) -> NDArray[np.int64]:
@@ -128,8 +143,13 @@ def _book(regions: Sequence[Region]) -> KeyBook | None:
     return KeyBook.of(regions[0].question.problem, plans, regions[0].sweep.points) if plans else None
 
 
-def search_space(resolved: ResolvedScenario) -> SearchSpace:
+def search_space(resolved: ResolvedScenario, recall: Recall | None = None) -> SearchSpace:
     """Regions of the search of a scenario.
+
+    Parameters
+    ----------
+    recall
+        What a session knows already, and what it will know of this search; None: nothing is kept.
 
     Raises
     ------
@@ -151,7 +171,7 @@ def search_space(resolved: ResolvedScenario) -> SearchSpace:
         regions += _regions_of_group(resolved, group, chosen, structure, columns, swept, len(regions))
     if regions:
         _check_ends(resolved, swept, regions[0].sweep)
-    return SearchSpace(resolved, tuple(regions), tuple(groups))
+    return SearchSpace(resolved, tuple(regions), tuple(groups), recall)
 
 
 def _refuse_what_follows(resolved: ResolvedScenario) -> None:
@@ -181,12 +201,13 @@ def _regions_of_group(
     listed = [replace(axis, values=structural_values(axis, base, columns)) for axis in own]
     regions: list[Region] = []
     known: dict[str, Question] = {}
+    problems = {base.problem.order: base.problem}
     for changes in _products(listed):
         layers = changes.get(LAYERS)
         same = {path: value for path, value in changes.items() if path != LAYERS}
         key = repr(sorted(same.items()))
         if key not in known:
-            known[key] = base if not same else _question(resolved, base, chosen, same)
+            known[key] = base if not same else _question(resolved, base, dict(chosen) | same, problems)
         values = chosen_values(columns, known[key], layers)
         if values is None:
             continue
@@ -196,17 +217,23 @@ def _regions_of_group(
     return regions
 
 
-#: Choices that change a plan beside its columns, and neither the graph nor the machine.
+#: Choices of a strategy that change neither the graph nor the machine, beside the columns of plans.
 _OF_THE_PLAN = {"strategy.pipeline.schedule", "strategy.pipeline.synchronous_update",
-                "strategy.pipeline.embedding_and_head_as_layers"}  # fmt: skip
+                "strategy.pipeline.embedding_and_head_as_layers", "strategy.order"}  # fmt: skip
 
 
 def _question(
-    resolved: ResolvedScenario, base: Question, chosen: Mapping[str, Any], changes: Mapping[str, Any]
+    resolved: ResolvedScenario, base: Question, changes: Mapping[str, Any], problems: dict[tuple[str, ...], Problem]
 ) -> Question:
-    """The question with some choices; where only the plan differs it shares the problem of another."""
-    question = build_question(resolved.candidate(**chosen, **changes))
-    return replace(question, problem=base.problem) if set(changes) <= _OF_THE_PLAN else question
+    """The question with some choices.
+
+    Where they change the plan alone, those with the same order of the groups share one of the ``problems``.
+    """
+    candidate = resolved.candidate(**changes)
+    if not {path for path in changes if path.startswith("strategy.")} <= _OF_THE_PLAN:
+        return build_question(candidate)
+    question = replanned(base, candidate)
+    return replace(question, problem=problems.setdefault(question.problem.order, question.problem))
 
 
 def _split_hardware(resolved: ResolvedScenario, axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:

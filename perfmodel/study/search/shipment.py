@@ -59,7 +59,7 @@ def packed(space: SearchSpace, wanted: Wanted) -> Shipment:
     """
     try:
         # Costs that were looked up are known by the address of a problem, which is another one elsewhere.
-        content = pickle.dumps((replace(space, books={}), wanted))
+        content = pickle.dumps((replace(space, recall=None, books={}, shelves={}), wanted))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
             f"this search cannot leave the process, because a part of it has no name there ({error}); "

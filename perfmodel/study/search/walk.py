@@ -140,7 +140,7 @@ def run_task(space: SearchSpace, wanted: Wanted, task: Task) -> Found:
     parts = [_nothing(wanted, (task.stop - task.start) * plans.switch_count * len(points))]
     for start, stop in chunks(task.stop - task.start, _ROWS_AT_A_TIME):
         rows = possible_rows(problem, plans, task.start + start, task.start + stop)
-        blocks = blocks_of_rows(problem, plans, rows, points, space.book(region))
+        blocks = blocks_of_rows(problem, plans, rows, points, space.book(region), space.shelf(region))
         parts += [_of_block(space, region, wanted, block, known) for block in blocks]
     return joined(space, wanted, parts)
 
@@ -176,7 +176,7 @@ def _of_block(space: SearchSpace, region: Region, wanted: Wanted, block: Block, 
 
 
 def _least_memory(region: Region, block: Block) -> Table:
-    peak = np.where(block.possible, block.evaluation.peak_bytes, np.inf)
+    peak = np.where(block.possible, block.peak_bytes, np.inf)
     least = np.unravel_index(int(np.argmin(peak)), peak.shape)
     if not np.isfinite(peak[least]):
         return Table.empty(1)
