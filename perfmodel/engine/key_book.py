@@ -109,7 +109,32 @@ def _costed(problem: Problem, plan: Plan, points: HardwarePoints) -> KeyCosts:
     lengths = [min(CHUNK_KEYS, count - start) for start in range(0, count, CHUNK_KEYS)]
     policies = range(len(parts[0].sections))
     sections = tuple(_joined([part.sections[number] for part in parts], lengths) for number in policies)
-    return KeyCosts(_shared(sections), (), (), (), {})
+    known: dict[int, Any] = {}  # policies share most of their columns
+    compact = tuple(_compact(one, len(plan), len(points), known) for one in sections)
+    return KeyCosts(_shared(compact), (), (), (), {}, len(points), len(plan))
+
+
+def _compact(sections: Sections, keys: int, points: int, known: dict[int, Any]) -> Sections:
+    """The sections with columns as short as their content: most of memory and energy is the same on all points."""
+
+    def short(column: Any) -> Any:
+        if id(column) not in known:
+            known[id(column)] = _shortest(column, keys, points)
+        return known[id(column)]
+
+    def section(costs: SectionCosts) -> SectionCosts:
+        return SectionCosts(**{item.name: short(getattr(costs, item.name)) for item in fields(SectionCosts)})
+
+    leading = None if sections.leading is None else section(sections.leading)
+    return Sections(section(sections.embedding), section(sections.layer), section(sections.head), leading)
+
+
+def _shortest(column: Any, keys: int, points: int) -> Any:
+    flat = np.reshape(column, -1)
+    if np.all(flat == flat[0]):
+        return float(flat[0])
+    by_point = flat.reshape(points, keys)
+    return by_point[0].copy() if points > 1 and np.all(by_point == by_point[0]) else column
 
 
 def _joined(parts: Sequence[Sections], lengths: Sequence[int]) -> Sections:

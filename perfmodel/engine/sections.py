@@ -110,13 +110,24 @@ class Sections:
 
 @dataclass(frozen=True)
 class KeyCosts:
-    """Everything per shard key: the sections per policy, and the rows they were folded from."""
+    """Everything per shard key: the sections per policy, and the rows they were folded from.
+
+    Attributes
+    ----------
+    sections
+        Columns over the keys of the first hardware point, then those of the second, and so on. A column over the keys
+        alone holds on every point, a number for every key.
+    points, keys
+        Hardware points, where there are several, and keys on each of them.
+    """
 
     sections: tuple[Sections, ...]
     kernels: tuple[Kernel, ...]
     kernel_energies: tuple[KernelEnergy, ...]
     communication: tuple[CommunicationCost, ...]
     groups: Mapping[str, Group]
+    points: int = 1
+    keys: int = 0
 
 
 def cost_keys(problem: Problem, sizes: Sizes, groups: Mapping[str, Group], policies: Sequence[str]) -> KeyCosts:

@@ -40,7 +40,8 @@ CODE = textwrap.dedent("""
     found = scenario.run()
     cold = time.perf_counter() - start
     start, processor = time.perf_counter(), time.process_time()
-    found = scenario.replace(**again).run() if again else scenario.run()
+    # A session knows what it has computed: without a change the question is asked in a new one.
+    found = scenario.replace(**again).run() if again else pm.load(data, overrides=overrides).run()
     warm, processor = time.perf_counter() - start, time.process_time() - processor
     print(json.dumps({
         "enumerated": found.found.enumerated, "evaluated": found.found.evaluated, "feasible": found.found.feasible,
