@@ -21,7 +21,7 @@ from perfmodel.engine.headline import PRICED, memory_fits, plan_rules, priced_nu
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
 from perfmodel.engine.problem import Problem, call_each
 from perfmodel.engine.recall import Shelf, digest
-from perfmodel.engine.sections import KeyCosts
+from perfmodel.engine.section_costs import KeyCosts
 from perfmodel.parallel.plan import Counts, Plan
 from perfmodel.parallel.rule import Mask
 from perfmodel.parallel.rules import violated

@@ -17,8 +17,9 @@ from perfmodel.engine.joules import StepEnergy, step_energy
 from perfmodel.engine.networks import Group, plain
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.routing import mean_rows, slowest_rows
+from perfmodel.engine.section_costs import KeyCosts, Sections
 from perfmodel.engine.section_tables import gather
-from perfmodel.engine.sections import KeyCosts, Sections, cost_keys
+from perfmodel.engine.sections import cost_keys
 from perfmodel.engine.sizes import Grid, Sizes
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups
 from perfmodel.engine.step import Passes, StepTime, passes_time, stage_time, stage_transfers, step_time

@@ -24,7 +24,7 @@ from perfmodel.engine.parameters import (
     trained,
 )
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.sections import SectionCosts, Sections
+from perfmodel.engine.section_costs import SectionCosts, Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StageTime, StateGroups, stage_sum
 from perfmodel.equations import overlap, training
 from perfmodel.units import Numeric

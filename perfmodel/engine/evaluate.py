@@ -18,7 +18,7 @@ from perfmodel.engine.headline import result_numbers
 from perfmodel.engine.measured import measured_answer
 from perfmodel.engine.result import OPTIONAL_KEYS, Deferred, DeferredRows, Result
 from perfmodel.engine.rows import communication_rows, number, operator_rows, stage_rows
-from perfmodel.engine.sections import KeyCosts
+from perfmodel.engine.section_costs import KeyCosts
 from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals
 from perfmodel.engine.warn import warnings_of

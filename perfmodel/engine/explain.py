@@ -29,7 +29,8 @@ from perfmodel.engine.rows import (
     operator_time,
     stage_rows,
 )
-from perfmodel.engine.sections import KeyCosts, cost_keys
+from perfmodel.engine.section_costs import KeyCosts
+from perfmodel.engine.sections import cost_keys
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, StateGroups
 from perfmodel.engine.summary import ROLE, plan_summary, published_rows
 from perfmodel.engine.uncertainty import intervals

@@ -23,7 +23,7 @@ from perfmodel.engine.parameters import (
 )
 from perfmodel.engine.pipelines import in_flight_microbatches
 from perfmodel.engine.problem import DEVICE, HOST, NVME, Offload, Problem, total
-from perfmodel.engine.sections import SectionCosts, Sections
+from perfmodel.engine.section_costs import SectionCosts, Sections
 from perfmodel.engine.stages import PlanNumbers, StageClass, stage_parameters
 from perfmodel.equations import memory, pipeline
 from perfmodel.units import Numeric

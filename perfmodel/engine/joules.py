@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.engine.data_parallel import data_collectives
 from perfmodel.engine.networks import link_energy, send_energy
 from perfmodel.engine.problem import Problem, total
-from perfmodel.engine.sections import Sections
+from perfmodel.engine.section_costs import Sections
 from perfmodel.engine.stages import PlanGroups, PlanNumbers, StageClass, layer_sum, stage_parameters, stage_sum
 from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop
 from perfmodel.equations import energy, pipeline

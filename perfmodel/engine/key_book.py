@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from perfmodel.engine.composition import Interned, cost_plan_keys, key_columns
 from perfmodel.engine.problem import Problem
-from perfmodel.engine.sections import KeyCosts, SectionCosts, Sections
+from perfmodel.engine.section_costs import KeyCosts, SectionCosts, Sections
 from perfmodel.machine.columns import with_columns
 from perfmodel.parallel.plan import Plan
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.engine.parameters import Held, gathered_width, shards, trained
 from perfmodel.engine.problem import DEVICE, HOST, NVME, Offload, Problem, total
-from perfmodel.engine.sections import Sections
+from perfmodel.engine.section_costs import Sections
 from perfmodel.engine.stages import PlanNumbers, StageClass, layer_sum
 from perfmodel.equations import memory, overlap
 from perfmodel.machine.machine import HostParameters, StoreParameters

@@ -18,7 +18,8 @@ from perfmodel.engine.networks import SEND, Group, collective_time, outer_domain
 from perfmodel.engine.parameters import Held, amounts
 from perfmodel.engine.problem import Problem, total
 from perfmodel.engine.result import CommunicationRow, OperatorRow, StageRow
-from perfmodel.engine.sections import KeyCosts, stopped_early
+from perfmodel.engine.section_costs import KeyCosts
+from perfmodel.engine.sections import stopped_early
 from perfmodel.engine.stages import StageClass
 from perfmodel.engine.step import stage_passes
 from perfmodel.engine.update import optimizer_traffic, orthogonal_energy, orthogonal_flop

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.engine.lazy import lazy
-from perfmodel.engine.sections import POLICY_FIELDS, KeyCosts, SectionCosts, Sections
+from perfmodel.engine.section_costs import POLICY_FIELDS, KeyCosts, SectionCosts, Sections
 from perfmodel.units import Numeric
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.engine.networks import Group
 from perfmodel.engine.parameters import Held
 from perfmodel.engine.problem import Problem
-from perfmodel.engine.sections import Sections
+from perfmodel.engine.section_costs import Sections
 from perfmodel.parallel.orders import ONE_F_ONE_B, SCHEDULES, Schedule
 from perfmodel.units import Numeric
 
@@ -164,7 +164,7 @@ class StageTime:
 
 
 class PerSection(Protocol):
-    """Something with one value per section of a model, such as :class:`~perfmodel.engine.sections.Sections`."""
+    """Something with one value per section of a model, such as :class:`~perfmodel.engine.section_costs.Sections`."""
 
     @property
     def embedding(self) -> Any: ...

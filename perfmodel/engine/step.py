@@ -26,7 +26,7 @@ from perfmodel.engine.offload import kept_activations, stage_offload
 from perfmodel.engine.parameters import ALL_CLASSES, Held
 from perfmodel.engine.pipelines import pipeline_bubble
 from perfmodel.engine.problem import Problem, keep
-from perfmodel.engine.sections import Sections
+from perfmodel.engine.section_costs import Sections
 from perfmodel.engine.stages import (
     PlanGroups,
     PlanNumbers,

@@ -7,7 +7,7 @@ from perfmodel.engine.model_flop import model_flop_per_token
 from perfmodel.engine.problem import Problem
 from perfmodel.engine.result import CauseRow
 from perfmodel.engine.rows import amount, occurrences_of
-from perfmodel.engine.sections import KeyCosts
+from perfmodel.engine.section_costs import KeyCosts
 from perfmodel.equations import roofline
 
 

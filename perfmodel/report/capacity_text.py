@@ -29,18 +29,23 @@ def render_text(found: CapacityResult, *, width: int = 100, colour: bool = False
     """The answer in a sentence, the sizes around it, how sure they are, and the chosen point as for one plan."""
     width = max(width, NARROWEST)
     style = Style(colour=colour)
-    first = clean(found.sentence) if found.feasible else answer_sentence(found.result)
+    first, *others = answer_lines(found)
     lines = [style(line, "bold" if found.feasible else "red") for line in wrap(first, width)]
-    if found.chosen is not None and found.chosen.size.entry is not None:
-        lines += wrap(strategy_words(found.chosen.size.entry), width)
-        lines += wrap(answer_sentence(found.result), width)
-        lines += [style(line, "dim") for line in wrap(_granularity(found), width)]
+    lines += [part for line in others for part in wrap(line, width)]
     for table in capacity_tables(found):
         lines += ["", *table_lines(table, width, style)]
-    if any(one is not None for one in found.confidence.values()):
-        lines += ["", *wrap(_confidence(found), width)]
     heading = "The answer in detail" if found.feasible else "The plan that comes nearest in detail"
     return "\n".join([*lines, "", style(heading, "bold"), *detail_lines(found.result, width, style)]) + "\n"
+
+
+def answer_lines(found: CapacityResult) -> list[str]:
+    """The answer, its strategy, how sure it is, and which sizes were tried."""
+    lines = [clean(found.sentence) if found.feasible else answer_sentence(found.result)]
+    if found.chosen is not None and found.chosen.size.entry is not None:
+        lines += [strategy_words(found.chosen.size.entry), answer_sentence(found.result)]
+    if any(one is not None for one in found.confidence.values()):
+        lines.append(_confidence(found))
+    return [*lines, _granularity(found)] if found.chosen is not None else lines
 
 
 def _granularity(found: CapacityResult) -> str:
@@ -48,7 +53,8 @@ def _granularity(found: CapacityResult) -> str:
     if chosen is None or chosen.size.variant.stated is not None:
         return "sizes: those that are listed"
     nodes = found.granularity // chosen.size.variant.node
-    return f"sizes: {'every whole node' if nodes == 1 else f'multiples of {nodes} nodes'} up to the answer"
+    beyond = "" if found.goal.bounds_time else ", and coarser ones beyond it"
+    return f"sizes: {'every whole node' if nodes == 1 else f'multiples of {nodes} nodes'} up to the answer{beyond}"
 
 
 def _confidence(found: CapacityResult) -> str:
@@ -57,11 +63,11 @@ def _confidence(found: CapacityResult) -> str:
         f"{percent(share, 2)} sure with {_size(one)}" if one is not None else f"{percent(share, 2)} sure with no size"
         for share, one in found.confidence.items()
     ]
-    chance = "" if found.chosen is None else f"The answer meets the goal with probability {_sure(found.chosen)}; "
+    chance = "" if found.chosen is None else f"meets the goal with probability {sure_words(found.chosen)}; "
     return f"{chance}{', '.join(said)}"
 
 
-def _sure(row: Row) -> str:
+def sure_words(row: Row) -> str:
     """A probability; nothing is certain."""
     chance = row.probability
     if chance is None:
@@ -95,7 +101,7 @@ def _table(title: str, rows: Sequence[Row], found: CapacityResult) -> Table:
             count(one["devices"]),
             *(clean(one[name] or MISSING) for name in named),
             *(_cell(key, one[key]) for key in keys),
-            _sure(row),
+            sure_words(row),
             clean(", ".join(one["stopped_by"]).replace("_", " ")) or _mark(row, found),
         )
         for row, one in zip(rows, dicts, strict=True)

@@ -75,11 +75,12 @@ def take_axes(document: Document, overrides: Mapping[str, Any]) -> tuple[Documen
         if path.partition(".")[0] in NOT_VARIED:
             single[path] = value
             continue
-        place = Place(f"--set {path}")
-        axis = _axis(path, value, place, _shape_of_path(path))
+        place, shape = Place(f"--set {path}"), _shape_of_path(path)
+        axis = _axis(path, value, place, shape)
         found = [one for one in found if one.path != path and not one.path.startswith(f"{path}.")]
         if axis is None:
-            single[path] = value
+            inside = Document({}, {(): place})
+            single[path] = _walk(inside, tuple(path.split(".")), value, shape, found) if is_mapping(value) else value
             continue
         found.append(axis)
         if not path.startswith("strategy.") and axis.values is not None:

@@ -8,7 +8,9 @@ import json
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+import perfmodel as pm
 from perfmodel.cli.main import main
 
 SOLVE = """
@@ -131,9 +133,40 @@ def test_contradicting_limits_leave_with_2_and_their_line(capacity: str, capsys:
 
 
 def test_reports_and_thresholds(capacity: str, solve: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for scenario, words in ((capacity, "the fewest within 20 days"), (solve, "brings metrics.mfu to 40 %")):
+    for scenario, words in ((capacity, "the fewest within"), (solve, "brings metrics.mfu to 40 %")):
         page = tmp_path / "page.html"
         code, _, err = run(["run", scenario, "--report", str(page), "--fail-above", "time.step_s=0.001"], capsys)
         assert code == 3
         assert "time.step_s is " in err
         assert words in page.read_text()
+
+
+def test_the_report_of_a_capacity_question_has_its_sizes(
+    capacity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    code, out, _ = run(["run", capacity, "--report", str(page), "--quiet"], capsys)
+    written = page.read_text()
+    assert code == 0
+    assert 'id="size"' in written
+    assert 'id="chosen-point"' in written
+    assert "Sizes around the answer" in written
+    sizes = [line.split()[0] for line in out.split("Sizes around the answer")[1].splitlines()[2:4]]
+    assert all(f">{one}<" in written for one in sizes)
+
+
+def test_a_figure_of_sizes_shows_every_size_and_the_goal() -> None:
+    found = pm.load(dict(YAML(typ="safe").load(CAPACITY))).run()
+    drawn = found.figures()["sizes"]
+    points = {x for trace in drawn.data if trace.mode == "markers" and trace.yaxis == "y" for x in trace.x}
+    assert points == {row.size.devices for row in found.sizes if row.size.entry is not None}
+    assert [set(trace.y) for trace in drawn.data if trace.name == "the goal"] == [{20.0}]
+    star = next(trace for trace in drawn.data if trace.name == "the answer")
+    assert (star.x[0], star.y[0]) == (found.chosen.size.devices, found.chosen.size.value("run.days"))
+
+
+def test_reasons_are_said_once(capacity: str, capsys: pytest.CaptureFixture[str]) -> None:
+    prices = "pricing=[{kind: cloud, device_hour: 2 USD}, {kind: cloud, device_hour: 3 USD}]"
+    code, out, _ = run(["run", capacity, "--set", "goal.deadline=1 h", "--set", prices], capsys)
+    assert code == 1
+    assert " ".join(out.split()).count("no size of hgx-h100-ib-ndr meets the goal") == 1

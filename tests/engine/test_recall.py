@@ -61,7 +61,9 @@ def test_what_is_left_out_is_there_to_be_left_out() -> None:
 
 def test_hardware_points_are_physics() -> None:
     problem = build_question(load_scenario(SCENARIO)).problem
-    several = [HardwarePoints({PATH: np.array(values)}) for values in ([1e12, 2e12], [1e12, 3e12], [2e12], [2e12, 1e12])]
+    several = [
+        HardwarePoints({PATH: np.array(values)}) for values in ([1e12, 2e12], [1e12, 3e12], [2e12], [2e12, 1e12])
+    ]
     assert len({physics(problem, points) for points in [HardwarePoints({}), *several]}) == 5
     assert physics(problem, several[0]) == physics(problem, HardwarePoints({PATH: np.array([1e12, 2e12])}))
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import pytest
 
 import perfmodel as pm
+from perfmodel.engine.recall import Recall
 from perfmodel.errors import SpecError
+from perfmodel.specs.resolve import load_scenario
 from perfmodel.study.capacity import CapacityResult
-from perfmodel.study.capacity.variants import coarse_sizes, fine_sizes, granularity_of, variants_of
+from perfmodel.study.capacity.goal import goal_of
+from perfmodel.study.capacity.sizes import Sizes
+from perfmodel.study.capacity.variants import all_sizes, coarse_sizes, fine_sizes, granularity_of, variants_of
 
 H100, H200 = "hgx-h100-ib-ndr", "hgx-h200-ib-ndr"
 SCENARIO: dict[str, Any] = {
@@ -124,6 +129,40 @@ def test_the_least_money_is_no_more_than_that_of_any_size_that_meets_the_goal() 
             assert row.size.value("run.usd") >= cheapest.result.run["usd"] * (1 - 1e-12)
 
 
+@pytest.mark.parametrize(("minimise", "key"), [("money", "run.usd"), ("energy", "run.energy_kwh")])
+@pytest.mark.parametrize("deadline", ["25 day", "60 day"])
+def test_the_least_is_that_of_all_whole_nodes(minimise: str, key: str, deadline: str) -> None:
+    changes = {
+        "workload": SCENARIO["workload"] | {"global_batch": 960},
+        "strategy": SCENARIO["strategy"] | {"pp": [1, 2]},
+    }
+    found = answered(**changes, goal={"minimise": minimise, "deadline": deadline})
+    nodes = list(range(8, 8 * 64 + 1, 8))
+    searched = pm.load(
+        SCENARIO | changes | {
+            "question": "search", "cluster": {"name": H100, "devices": nodes}, "goal": None,
+            "objectives": {key: "min"}, "constraints": {"run.days": {"max": float(deadline.split(maxsplit=1)[0])}},
+        }
+    ).run()  # fmt: skip
+    assert found.chosen is not None
+    assert found.chosen.size.value(key) == searched.best[0].numbers[key]
+    assert devices(found) == searched.best[0].plan["devices"]
+
+
+@pytest.mark.parametrize("minimise", ["devices", "money"])
+def test_many_sizes_in_one_pass_are_those_of_single_ones(minimise: str) -> None:
+    resolved = load_scenario(SCENARIO | {"goal": {"minimise": minimise, "deadline": "20 day"}})
+    (variant,) = variants_of(resolved)
+    goal, several = goal_of(variant.resolved, variant.question()), [8, 24, 40, 56, 96, 120, 160, 240]
+    together, alone = (Sizes.of(variant, goal, lambda _: None, Recall()) for _ in range(2))
+    for one in together.all_of(several, 1.1):
+        single = alone.at(one.devices, 1.1)
+        assert one.met == single.met
+        assert (one.entry is None) == (single.entry is None)
+        if one.entry is not None and single.entry is not None:
+            assert one.entry == single.entry
+
+
 def test_a_rate_is_met_and_the_size_before_misses_it() -> None:
     found = answered(goal={"tokens_per_s": "1M"})
     assert found.result.metrics["tokens_per_s"] >= 1e6
@@ -196,6 +235,12 @@ def test_sizes_are_whole_nodes_and_told_apart_by_powers_of_two_in_large_machines
     assert coarse[-1] == variant.largest
     assert (granularity_of(variant, 512), granularity_of(variant, 520), granularity_of(variant, 4096)) == (8, 16, 64)
     assert list(fine_sizes(variant, 1, 40, 16)) == [16, 32]
+    every = all_sizes(variant)
+    assert set(coarse) <= set(every)
+    assert list(every) == sorted(set(every))
+    assert every[-1] == variant.largest
+    steps = [larger - smaller for smaller, larger in itertools.pairwise(every)]
+    assert all(step <= granularity_of(variant, size) for step, size in zip(steps, every[1:], strict=True))
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -42,9 +42,9 @@ def capacity(resolved: ResolvedScenario, progress: Progress = unseen, recall: Re
     known = Recall() if recall is None else recall
     tried = 0
 
-    def tell(_: int) -> None:
+    def tell(more: int) -> None:
         nonlocal tried
-        tried += 1
+        tried += more
         progress("sizes tried", tried)
 
     books = [Sizes.of(one, goal, tell, known) for one, goal in zip(variants, goals, strict=True)]
@@ -117,7 +117,8 @@ def _without(resolved: ResolvedScenario, books: Sequence[Sizes]) -> CapacityResu
     first = min(range(len(books)), key=lambda at: nearest[at].excess)
     book, size = books[first], nearest[first].size
     result = book.result(size)
-    reasons = (*(one.reason for one in nearest), *result.reasons)
+    # Prices of one cluster miss the goal alike.
+    reasons = tuple(dict.fromkeys([*(one.reason for one in nearest), *result.reasons]))
     said = replace(_said(resolved, result), feasible=False, reasons=reasons)
     rows = tuple(_row(one, near.size, near.stops) for one, near in zip(books, nearest, strict=True))
     return CapacityResult(

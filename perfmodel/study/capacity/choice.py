@@ -9,10 +9,7 @@ import numpy as np
 
 from perfmodel.study.capacity.goal import RATE
 from perfmodel.study.capacity.sizes import Size, Sizes
-from perfmodel.study.capacity.variants import coarse_sizes, fine_sizes, granularity_of
-
-#: Sizes beyond the first that meets a goal of money or energy are tried until they are this much worse in a row.
-_PATIENCE = 4
+from perfmodel.study.capacity.variants import all_sizes, coarse_sizes, fine_sizes, granularity_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,9 @@ def _smallest(sizes: Sizes, factor: float) -> Choice | None:
     if met is None:
         return None
     granularity = granularity_of(variant, met)
-    tried = fine_sizes(variant, 1, met - 1, granularity)
-    least = next((one for one in tried if sizes.at(one, factor).met), met)
-    return Choice(sizes, sizes.at(least, factor), granularity)
+    tried = sizes.all_of(fine_sizes(variant, 1, met - 1, granularity), factor)
+    least = next((one for one in tried if one.met), sizes.at(met, factor))
+    return Choice(sizes, least, granularity)
 
 
 def _last_resort(sizes: Sizes) -> Iterator[int]:
@@ -71,38 +68,7 @@ def _last_resort(sizes: Sizes) -> Iterator[int]:
 
 
 def _least(sizes: Sizes, factor: float) -> Choice | None:
-    """The best value over sizes: the coarse ones, then those between the neighbours of the best."""
-    variant = sizes.variant
-    coarse = list(_until_worse(sizes, coarse_sizes(variant), factor))
-    if not any(one.met for one in coarse):
-        coarse = [sizes.at(one, factor) for one in _last_resort(sizes)]
-    best = _best_of_sizes(sizes, coarse)
-    if best is None:
-        return None
-    tried = [one.devices for one in coarse]
-    at = tried.index(best.devices)
-    low, high = tried[max(at - 1, 0)], tried[min(at + 1, len(tried) - 1)]
-    granularity = granularity_of(variant, high)
-    fine = [sizes.at(one, factor) for one in fine_sizes(variant, low, high, granularity)]
-    least = _best_of_sizes(sizes, [best, *fine]) or best
-    return Choice(sizes, least, granularity)
-
-
-def _until_worse(sizes: Sizes, devices: Sequence[int], factor: float) -> Iterator[Size]:
-    """Sizes in order, until several in a row are worse than the best."""
-    best, worse = None, 0
-    for one in devices:
-        size = sizes.at(one, factor)
-        yield size
-        value = size.value(sizes.goal.key) if size.met else None
-        if value is not None and (best is None or value < best):
-            best, worse = value, 0
-        elif best is not None:
-            worse += 1
-        if worse >= _PATIENCE:
-            return
-
-
-def _best_of_sizes(sizes: Sizes, several: Sequence[Size]) -> Size | None:
-    met = [one for one in several if one.met]
-    return min(met, key=lambda one: (one.value(sizes.goal.key), one.devices), default=None)
+    """The best value over all sizes: neither money nor energy has to grow with devices."""
+    met = [one for one in sizes.all_of(all_sizes(sizes.variant), factor) if one.met]
+    best = min(met, key=lambda one: (one.value(sizes.goal.key), one.devices), default=None)
+    return None if best is None else Choice(sizes, best, granularity_of(sizes.variant, best.devices))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,14 @@ class CapacityResult:
 
         return sentence(self)
 
+    # The report room is above this one; it is looked up when a person asks for a picture.
+    def figures(self) -> Mapping[str, Any]:
+        """The plotly figures of the report: ``sizes``, then those of the chosen point."""
+        return importlib.import_module("perfmodel.report.capacity_page").figures(self)
+
     def report(self, path: str | Path) -> None:
-        """Write the one-file HTML report of the chosen point."""
-        said = (self.sentence,) if self.sentence else ()
-        replace(self.result, describe=(*said, *self.result.describe)).report(path)
+        """Write the one-file HTML report."""
+        importlib.import_module("perfmodel.report.capacity_page").write_report(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        return importlib.import_module("perfmodel.report.capacity_page").to_html_fragment(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from perfmodel.study.search.answer import entries, explore, full_result
 from perfmodel.study.search.regions import SearchSpace
 from perfmodel.study.search.result import Entry
 from perfmodel.study.search.walk import Found
-from perfmodel.study.search.wanted import Bound
+from perfmodel.study.search.wanted import Bound, Wanted
 
 #: Words for what stops a size beside a limit.
 DIVISIBILITY, MEMORY, RACK = "divisibility", "memory", "rack_power"
@@ -76,16 +76,37 @@ class Sizes:
         """The best plan of a size; the goal must be met with times longer by a factor."""
         key = (devices, 1.0 if self.goal.bounds_time else factor)
         if key not in self._best:
-            self._best[key] = self._searched(devices, factor)
+            self.tell(1)
+            space = self._space(devices)
+            self._best[key] = self._first(devices, space, explore(space, self._looked_for(factor)))
         found = self._best[key]
         met = found.entry is not None and self.goal.surer(factor).met(found.entry.numbers)
         return Size(self.variant, devices, found.entry, met and self.rack_is_enough)
 
-    def _searched(self, devices: int, factor: float) -> Size:
-        self.tell(devices)
+    def all_of(self, several: Sequence[int], factor: float = 1.0) -> list[Size]:
+        """The best plans of many sizes, found in one pass over all of their plans."""
+        kept = 1.0 if self.goal.bounds_time else factor
+        new = [one for one in several if (one, kept) not in self._best]
+        if new:
+            self.tell(len(new))
+            space = self.variant.space(new, self.recall)
+            found = explore(space, self._looked_for(factor))
+            # In the order of the objective: of several of one size, the first is the best.
+            best: dict[int, Entry] = {}
+            for entry in entries(space, found.bests):
+                best.setdefault(int(entry.plan["devices"]), entry)
+            for one in new:
+                entry = None if one not in best else self._named(best[one], one)
+                self._best[one, kept] = Size(self.variant, one, entry, met=False)
+        return [self.at(one, factor) for one in several]
+
+    def _looked_for(self, factor: float) -> Wanted:
+        """The best plan of a size that keeps the limits, those of the goal too where the best may miss it."""
         of_goal = () if self.goal.bounds_time else self.goal.surer(factor).bounds
-        space, found = self._walk(devices, (*self.bounds, *of_goal))
-        return self._first(devices, space, found)
+        return self._order((*self.bounds, *of_goal))
+
+    def _order(self, bounds: tuple[Bound, ...]) -> Wanted:
+        return looked_for(self.goal.key, bounds, most=self.goal.key == RATE)
 
     def _first(self, devices: int, space: SearchSpace, found: Found) -> Size:
         listed = entries(space, found.best.take(np.arange(min(len(found.best), 1))))
@@ -97,13 +118,12 @@ class Sizes:
 
     def _space(self, devices: int) -> SearchSpace:
         if devices not in self._spaces:
-            self._spaces[devices] = self.variant.space(devices, self.recall)
+            self._spaces[devices] = self.variant.space((devices,), self.recall)
         return self._spaces[devices]
 
     def _walk(self, devices: int, bounds: tuple[Bound, ...]) -> tuple[SearchSpace, Found]:
         space = self._space(devices)
-        wanted = looked_for(self.goal.key, bounds, most=self.goal.key == RATE)
-        return space, explore(space, wanted)
+        return space, explore(space, self._order(bounds))
 
     def stops(self, devices: int, factor: float = 1.0) -> tuple[str, ...]:
         """What stops a size: one word or several that stop it together; nothing where it meets the goal."""

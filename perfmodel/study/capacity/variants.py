@@ -53,12 +53,12 @@ class Variant:
     stated: tuple[int, ...] | None
     nodes_per_rack: int | None
 
-    def space(self, devices: int, recall: Recall) -> SearchSpace:
-        """The plans of one size."""
-        axis = Axis(DEVICES, (devices,), Place(DEVICES))
+    def space(self, devices: Sequence[int], recall: Recall) -> SearchSpace:
+        """The plans of some sizes."""
+        axis = Axis(DEVICES, tuple(devices), Place(DEVICES))
         document, values = _single(self.resolved)
-        at = replace(self.resolved, axes=(*self.resolved.axes, axis), single=(document, {**values, DEVICES: devices}))
-        return search_space(at, recall)
+        first = {**values, DEVICES: devices[0]}
+        return search_space(replace(self.resolved, axes=(*self.resolved.axes, axis), single=(document, first)), recall)
 
     def question(self) -> Question:
         """Graph and machine."""
@@ -178,6 +178,19 @@ def _counts(largest: int) -> Iterator[int]:
         if power > 1 and power * 3 // 2 <= largest:
             yield power * 3 // 2
         power *= 2
+
+
+def all_sizes(variant: Variant) -> tuple[int, ...]:
+    """Sizes that are told apart: those that are stated, or every whole node up to 64, every second one up to 128 ..."""
+    if variant.stated is not None:
+        return variant.stated
+    found, smallest = set(coarse_sizes(variant)), 1
+    while smallest <= variant.largest:
+        granularity = granularity_of(variant, smallest)
+        largest = min(_FINE * granularity, variant.largest)
+        found |= set(fine_sizes(variant, smallest, largest, granularity))
+        smallest = largest + 1
+    return tuple(sorted(found))
 
 
 def fine_sizes(variant: Variant, smallest: int, largest: int, granularity: int) -> Sequence[int]:
