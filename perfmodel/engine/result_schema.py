@@ -68,7 +68,10 @@ def result_schema() -> dict[str, Any]:
             | _numbers()
             | _rows()
         ),
-        "allOf": [{"if": {"properties": {"question": {"const": "search"}}}, "then": _object(_search())}],
+        "allOf": [
+            {"if": {"properties": {"question": {"const": question}}}, "then": _object(added)}
+            for question, added in (("search", _search()), ("capacity", _capacity()), ("solve", _solve()))
+        ],
         "$defs": {"numbers": _NUMBERS, "entry": _entry()},
     }
 
@@ -93,6 +96,66 @@ def _entry() -> dict[str, Any]:
         **_object(stated | dict.fromkeys(("time", "memory", "energy", "metrics"), numbers)),
         "additionalProperties": numbers,
     }
+
+
+def _capacity() -> dict[str, Any]:
+    """Keys that a capacity question adds to the result of its chosen point."""
+    sizes = _list(_size())
+    return {
+        "devices": _or_none(_WHOLE),
+        "cluster": _or_none(_TEXT),
+        "pricing": _or_none(_TEXT),
+        "settings": _or_none({"type": "object"}),
+        "binding_constraint": _or_none(_TEXT),
+        "binding_constraints": _list(_TEXT),
+        "granularity_devices": _WHOLE,
+        "goal": _object(
+            {
+                "minimise": {"enum": ["devices", "money", "energy"]},
+                "deadline_days": _OPTIONAL,
+                "tokens_per_s": _OPTIONAL,
+            }
+        ),
+        "sizes": sizes,
+        "others": sizes,
+        "confidence": {"type": "object", "additionalProperties": _or_none(_size())},
+    }
+
+
+def _size() -> dict[str, Any]:
+    """One size of a cluster with its best plan; null where there is none, or where a number is not known."""
+    numbers = ("days", "tokens_per_s", "step_s", "mfu", "usd", "usd_per_million_tokens", "energy_kwh", "peak_power_w",
+               "peak_memory_bytes")  # fmt: skip
+    told: dict[str, Any] = {
+        "devices": _WHOLE,
+        "cluster": _TEXT,
+        "pricing": _or_none(_TEXT),
+        "meets_goal": {"type": "boolean"},
+        "stopped_by": _list(_TEXT),
+        "probability": _OPTIONAL,
+    }
+    return _object(told | dict.fromkeys(numbers, _OPTIONAL) | {"settings": _or_none({"type": "object"})})
+
+
+def _solve() -> dict[str, Any]:
+    """Keys that a solution adds to the result at the value; numbers are in SI, in the unit of ``unit``."""
+    ends = _object({"from": _NUMBER, "to": _NUMBER})
+    return {
+        "vary": _TEXT,
+        "value": _OPTIONAL,
+        "unit": _TEXT,
+        "written": _or_none(_TEXT),
+        "target": _object({"key": _TEXT, "value": _NUMBER, "unit": _TEXT}),
+        "exact": {"type": "boolean"},
+        "meets_target": {"enum": ["exact", "smallest", "largest", None]},
+        "crossings": _WHOLE,
+        "between": ends,
+        "reached": _or_none(ends),
+    }
+
+
+def _or_none(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
 
 
 def _numbers() -> dict[str, Any]:

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 import perfmodel as pm
 from perfmodel.cli.main import main
+from perfmodel.engine.result_schema import result_schema
 
 SOLVE = """
 kind: scenario
@@ -163,6 +166,41 @@ def test_a_figure_of_sizes_shows_every_size_and_the_goal() -> None:
     assert [set(trace.y) for trace in drawn.data if trace.name == "the goal"] == [{20.0}]
     star = next(trace for trace in drawn.data if trace.name == "the answer")
     assert (star.x[0], star.y[0]) == (found.chosen.size.devices, found.chosen.size.value("run.days"))
+
+
+def problems(told: dict[str, Any]) -> list[str]:
+    return [error.message for error in Draft202012Validator(result_schema()).iter_errors(told)]
+
+
+@pytest.mark.parametrize("setting", ["goal.deadline=20 day", "goal.deadline=1 h"])
+def test_json_of_a_capacity_question_keeps_to_the_schema(
+    capacity: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads(run(["run", capacity, "--format", "json", "--quiet", "--set", setting], capsys)[1])
+    assert problems(told) == []
+    assert set(told["sizes"][0]) == set(result_schema()["allOf"][1]["then"]["properties"]["sizes"]["items"]["required"])
+    for key in ("binding_constraint", "sizes", "confidence", "goal"):
+        assert problems({name: value for name, value in told.items() if name != key}), key
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        (["until={metrics.mfu: 0.4}"], "exact"),
+        (["until={metrics.mfu: 0.99}"], None),
+        (["vary=workload.global_batch", "until={time.step_s: 3.21 s}"], "largest"),
+        (["vary=workload.global_batch", "until={metrics.mfu: 0.411}"], "smallest"),
+    ],
+)
+def test_json_of_a_solution_keeps_to_the_schema(
+    solve: str, settings: list[str], how: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [word for one in settings for word in ("--set", one)]
+    told = json.loads(run(["run", solve, "--format", "json", "--quiet", *options], capsys)[1])
+    assert told["meets_target"] == how
+    assert problems(told) == []
+    for key in ("value", "target", "between", "meets_target"):
+        assert problems({name: value for name, value in told.items() if name != key}), key
 
 
 def test_reasons_are_said_once(capacity: str, capsys: pytest.CaptureFixture[str]) -> None:
