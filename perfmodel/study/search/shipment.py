@@ -6,12 +6,14 @@ the scenario, and computes with exactly the numbers of whoever asked.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import platform
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -45,8 +47,22 @@ class Shipment:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the programs that the numbers of a search depend on."""
-    return {"perfmodel": perfmodel.__version__, "numpy": np.__version__}
+    """Versions of the programs that the numbers of a search depend on.
+
+    Between two releases, code changes and its version does not: the code counts too.
+    """
+    code = code_digest(Path(perfmodel.__file__).parent)
+    return {"perfmodel": perfmodel.__version__, "code of perfmodel": code, "numpy": np.__version__}
+
+
+@functools.cache
+def code_digest(folder: Path) -> str:
+    """Hash of the modules in a folder and below it, as they were when it was first asked for."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return found.hexdigest()[:12]
 
 
 def packed(space: SearchSpace, wanted: Wanted) -> Shipment:

@@ -18,6 +18,7 @@ import pytest
 
 import perfmodel
 from perfmodel.errors import UsageError
+from perfmodel.study.search import shipment
 from perfmodel.study.search.checkpoint import MANIFEST, Checkpoint
 from perfmodel.study.search.walk import run_task
 from perfmodel.study.search.work import Work, found_by
@@ -142,6 +143,24 @@ def test_another_version_is_refused(small: Any, finished: Path, monkeypatch: pyt
     monkeypatch.setattr(perfmodel, "__version__", "9.9.9")
     with pytest.raises(UsageError, match=rf"version: perfmodel {version} there, 9\.9\.9 here"):
         _kept(small, finished)
+
+
+def test_other_code_is_refused(small: Any, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipment, "code_digest", lambda _: "changed")
+    with pytest.raises(UsageError, match=r"version: code of perfmodel \w{12} there, changed here"):
+        _kept(small, finished)
+
+
+def test_code_is_told_by_its_modules(tmp_path: Path) -> None:
+    def digest(**files: str) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name.replace("_", ".")).write_text(content)
+        return shipment.code_digest(folder)
+
+    assert digest(a_py="1", b_py="2") == digest(a_py="1", b_py="2", notes_txt="3")
+    assert len({digest(a_py="1", b_py="2"), digest(a_py="2", b_py="1"), digest(a_py="12"), digest(b_py="12")}) == 4
 
 
 def test_a_folder_in_use_is_refused(small: Any, finished: Path) -> None:
