@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel import __version__
+from perfmodel.engine.recall import Recall
 from perfmodel.engine.result import Result
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
@@ -184,7 +185,8 @@ def why_not(resolved: ResolvedScenario, named: Mapping[str, Any], progress: Prog
         The space cannot be, or a named field or value.
     """
     fixed = named_paths(named)
-    space = search_space(resolved)
+    # The space is gone through again to count what is better: what it takes is known by then.
+    space = search_space(resolved, Recall())
     looked_for = replace(wanted(resolved, space.regions[0].question), top=1)
     whole = explore(space, looked_for, progress)
     best = next(iter(entries(space, whole.best)), None)
@@ -194,7 +196,7 @@ def why_not(resolved: ResolvedScenario, named: Mapping[str, Any], progress: Prog
 def _why_not(
     space: SearchSpace, looked_for: Wanted, fixed: Mapping[str, Any], whole: Found, best: Entry | None
 ) -> WhyNot:
-    part = search_space(narrowed(space.resolved, fixed))
+    part = search_space(narrowed(space.resolved, fixed), space.recall)
     found = explore(part, looked_for)
     asked = _Asked(space, looked_for, fixed, part, found, whole, best)
     if not found.evaluated:
