@@ -151,8 +151,9 @@ class Block:
     def parts(self) -> Iterator[Block]:
         """What fits of the block, in parts that are quick to compose; together they have every candidate that fits."""
         for part in self.split("zero", lambda zero: zero >= 3):
-            pieces = math.ceil(part.size / PART_CANDIDATES)
-            for one in part.split("recompute", lambda values, n=pieces: np.arange(len(values)) * n // len(values)):
+            trimmed = part.trimmed()
+            pieces = math.ceil(trimmed.size / PART_CANDIDATES)
+            for one in trimmed.split("recompute", lambda values, n=pieces: np.arange(len(values)) * n // len(values)):
                 length = max(PART_CANDIDATES // one.row_size, 1)
                 for start in range(0, len(one.rows), length):
                     yield one.only(slice(start, start + length))
@@ -182,6 +183,22 @@ class Block:
     def corner(self, chosen: Mapping[int, slice]) -> Block:
         """The block with neighbouring values of some of its switches, by axis."""
         return self._of_switches(tuple(chosen.get(axis, slice(None)) for axis in range(len(self.space.switches))))
+
+    def where(self, mask: Mask) -> Block:
+        """The block in which candidates fit only where a mask holds too: the others are not looked at again."""
+        smaller = self._with_known(replace(self), (slice(None),) * len(self.shape))
+        smaller.__dict__["fits"] = self.fits & mask
+        return smaller
+
+    def trimmed(self) -> Block:
+        """The block without the first and the last values of switches with which nothing fits."""
+        chosen: dict[int, slice] = {}
+        for axis in range(len(self.space.switches)):
+            others = tuple(one for one in range(self.fits.ndim) if one != axis + 1)
+            there = np.flatnonzero(self.fits.any(axis=others))
+            if self.fits.shape[axis + 1] > 1 and len(there):
+                chosen[axis] = slice(int(there[0]), int(there[-1]) + 1)
+        return self.corner(chosen)
 
     def of_passes(self) -> Block:
         """The block with time and energy of the passes over the model alone, of which no candidate takes less."""

@@ -64,14 +64,27 @@ class KeyBook:
     costs: KeyCosts
 
     @classmethod
-    def of(cls, problem: Problem, plans: Sequence[Plan], points: HardwarePoints) -> KeyBook:
-        """Cost the keys of plans (tables of one column length each, alike but for their columns)."""
+    def of(
+        cls, problem: Problem, plans: Sequence[Plan], points: HardwarePoints, other: KeyBook | None = None
+    ) -> KeyBook:
+        """Cost the keys of plans (tables of one column length each, alike but for their columns).
+
+        ``other``: a book of the same problem with another order of the groups. A key says where the tensor and context
+        groups lie: where all keys are the same, so are their costs. Groups of experts depend on more of the order.
+        """
         columns = [key_columns(plan, problem.order, experts=problem.has_experts) for plan in plans]
         joined = [np.concatenate(one) for one in zip(*columns, strict=True)]
         values = tuple(np.unique(one) for one in joined)
         codes, first = np.unique(_codes(values, joined), return_index=True)
+        if other is not None and not problem.has_experts and other.has_keys(values, codes):
+            return replace(other, order=problem.order)
         representatives = _rows(plans, first)
         return cls(problem.order, values, codes, len(points), _costed(problem, representatives, points))
+
+    def has_keys(self, values: Sequence[NDArray[np.int64]], codes: NDArray[np.int64]) -> bool:
+        """These keys are those of the book."""
+        columns = zip((*self.values, self.codes), (*values, codes), strict=True)
+        return all(np.array_equal(own, one) for own, one in columns)
 
     def find(self, plan: Plan, *, experts: bool) -> NDArray[np.int64]:
         """Position of the key of every plan on every hardware point: shape ``(points, n)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,12 @@ class Problem:
     def has_experts(self) -> bool:
         """The model is a mixture of experts."""
         return EXPERTS in self.axes
+
+
+def differ_in_order_only(one: Problem, other: Problem) -> bool:
+    """Both are made of the same parts, but for the order of the groups."""
+    names = (item.name for item in fields(Problem) if item.name != "order")
+    return all(getattr(one, name) is getattr(other, name) for name in names)
 
 
 def total(values: Iterable[Numeric]) -> Numeric:

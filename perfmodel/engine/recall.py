@@ -27,7 +27,7 @@ LIMIT = 256 * 2**20
 #: Fields that times, energies and memory do not follow from: prices and failures, how sure numbers are, where they come
 #: from, and how equations are called. Everything else makes another physics, new fields too.
 NOT_PHYSICS: Mapping[type, frozenset[str]] = {
-    Problem: frozenset({"call", "label", "utilisation", "power_cap"}),
+    Problem: frozenset({"call", "label", "utilisation", "power_cap", "order"}),
     Workload: frozenset({"tokens"}),
     Machine: frozenset({
         "prices", "reliability", "provenance", "derived", "confidence", "relative_error", "experts_error",
@@ -86,7 +86,7 @@ def _feed_all(into: _Hash, values: Sequence[Any]) -> None:
 
 
 def physics(problem: Problem, points: HardwarePoints) -> bytes:
-    """Hash of everything that times, energies and memory on some hardware points follow from."""
+    """Hash of what times, energies and memory on some hardware points follow from, but for the order of the groups."""
     return digest(points.spread(problem, (len(points),)), len(points))
 
 
@@ -152,6 +152,12 @@ class Shelf:
 
     recall: Recall
     of: tuple[Any, ...]
+
+    @classmethod
+    def of_problem(cls, recall: Recall, problem: Problem, points: HardwarePoints, other: Shelf | None = None) -> Shelf:
+        """Those of a problem; ``other``: the shelf of one that differs in the order of the groups only."""
+        apart = physics(problem, points) if other is None else other.of[0]
+        return cls(recall, (apart, problem.order))
 
     def get(self, key: tuple[Any, ...], compute: Callable[[], _Kept]) -> _Kept:
         """What belongs to a key, computed where it is not known."""

@@ -23,9 +23,9 @@ SCENARIO: dict[str, Any] = {
 PATH = "accelerator.memory.bandwidth"
 
 
-def physics_with(**changes: Any) -> bytes:
+def physics_with(**changes: Any) -> tuple[Any, ...]:
     question = build_question(load_scenario(SCENARIO, overrides=changes))
-    return physics(question.problem, HardwarePoints({}))
+    return Shelf.of_problem(Recall(), question.problem, HardwarePoints({})).of
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 
 import perfmodel as pm
 from perfmodel.engine import composition
+from perfmodel.specs.resolve import load_scenario
+from perfmodel.study.search.regions import search_space
 
 SCENARIO: dict[str, Any] = {
     "kind": "scenario", "name": "two machines", "question": "search", "model": "llama-3.1-8b", "top": 20,
@@ -45,6 +47,10 @@ def same(one: Any, other: Any) -> None:
     for name in ("enumerated", "evaluated", "feasible", "allowed"):
         assert getattr(one.found, name) == getattr(other.found, name), name
     assert [entry.numbers for entry in one.best] == [entry.numbers for entry in other.best]
+    # What is shown is evaluated on its own.
+    objective = one.wanted.objectives[0]
+    shown = [objective.sign * entry.numbers[objective.key] for entry in one.best]
+    assert shown == one.found.best.values[:, 0].tolist()
 
 
 @pytest.mark.parametrize("every", [True, False])
@@ -73,3 +79,22 @@ def test_other_prices_compose_nothing(monkeypatch: pytest.MonkeyPatch, every: bo
     session.replace(**{"pricing.device": "20000 USD"}).run()
     # What is shown is computed anew with all of its numbers, and nothing else.
     assert sum(composed) <= 2 * shown + 10 < first / 10
+
+
+def test_orders_share_the_costs_of_keys_that_are_the_same() -> None:
+    dense = search_space(load_scenario(SCENARIO))
+    first, second = (dense.book(region) for region in dense.regions[:2])
+    assert first is not None
+    assert second is not None
+    assert first.order != second.order
+    assert first.costs is second.costs
+    # Where the groups of experts lie depends on more of the order.
+    model = {
+        "model": "mixtral-8x7b",
+        "strategy": {"tp": [1, 2], "ep": [1, 8], "pp": [1, 2], "zero": 1, "order": "auto"},
+    }
+    experts = search_space(load_scenario(SCENARIO | model))
+    one, other = (experts.book(region) for region in experts.regions[:2])
+    assert one is not None
+    assert other is not None
+    assert one.costs is not other.costs

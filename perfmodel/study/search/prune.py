@@ -93,56 +93,69 @@ def promising_parts(block: Block, wanted: Wanted, known: Known, devices: NDArray
     devices
         Index of the number of devices of every row.
     """
-    rows = np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
     for corner in _corners(block):
-        if len(rows):
-            block, devices = block.only(rows), devices[rows]
-            rows = _alive(block, wanted, known, devices, corner)
-    if len(rows):
-        yield from block.only(rows).parts()
+        kept = _rows_that_fit(block)
+        block, devices = block.only(kept), devices[kept]
+        if len(kept):
+            block = _promising(block, wanted, known, devices, corner)
+    yield from block.parts()
 
 
-def _alive(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner) -> NDArray[np.int64]:
-    """Rows whose bound is not worse than what is known, once the bounds that fit are known themselves.
+def _rows_that_fit(block: Block) -> NDArray[np.int64]:
+    return np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
+
+
+def _promising(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner) -> Block:
+    """The block without candidates whose bound is worse than what is known, once bounds that fit are known themselves.
 
     What the passes take without ZeRO 3 bounds a row with ZeRO 3: most rows need not be composed with it.
     """
-    shape = (len(block.points), len(block.rows))
-    bounds, least = np.full(shape, np.inf), np.full(shape, -np.inf)
-    for part in _by_sharding(block):
-        could = part.fits.any(axis=tuple(range(part.fits.ndim - 1)))
-        rows = np.flatnonzero(could & np.any(least <= known.limit(devices), axis=0))
+    optimistic = block.corner(corner.chosen)
+    bounds = np.full(optimistic.shape, np.inf)
+    least = np.full((len(block.points), len(block.rows)), -np.inf)
+    parts = _by_sharding(block, optimistic.size)
+    for place, part in parts:
+        kept = _rows_that_fit(part)
+        rows = kept[np.any(least[:, kept] <= known.limit(devices[kept]), axis=0)]
         length = max(PART_CANDIDATES // part.corner(corner.chosen).row_size, 1)
         for start in range(0, len(rows), length):
             some = rows[start : start + length]
-            found, passes = _bounds(part.only(some), wanted, known, devices[some], corner)
-            bounds[:, some], least[:, some] = np.minimum(bounds[:, some], found), passes
-    return np.flatnonzero(np.any(bounds <= known.limit(devices), axis=0))
+            few = part.only(some)
+            first = few.corner(corner.chosen)
+            values = _values(first, wanted)
+            new = first.everywhere(first.fits & wanted.allowed(first) & ~_noted(first, corner))
+            point, *_, row = np.nonzero(new)
+            known.note(values[new], point, devices[some][row])
+            bounds[(slice(None), *place, some)] = np.where(_any_fits(few, corner), values, np.inf)
+            if part is not parts[-1][1]:
+                least[:, some] = _values(first.of_passes(), wanted).min(axis=tuple(range(1, len(first.shape) - 1)))
+    limit = known.limit(devices)
+    return block.where(bounds <= limit.reshape(len(block.points), *[1] * len(block.space.switches), -1))
 
 
-def _by_sharding(block: Block) -> list[Block]:
-    """The block without ZeRO 3, and with it."""
+#: Candidates that are composed in one go, with ZeRO 3 and without.
+_FEW = 32_768
+
+
+def _by_sharding(block: Block, candidates: int) -> list[tuple[tuple[slice, ...], Block]]:
+    """The block without ZeRO 3, and with it: where each is among the switches, and the part."""
+    everything = (slice(None),) * len(block.space.switches)
     for axis, switch in enumerate(block.space.switches):
-        if "zero" in switch.columns:
+        if "zero" in switch.columns and candidates > _FEW:
             sharded = switch.columns["zero"] >= 3
-            found = runs(sharded)
-            return [block.corner({axis: one}) for one in sorted(found, key=lambda one: bool(sharded[one.start]))]
-    return [block]
+            found = sorted(runs(sharded), key=lambda one: bool(sharded[one.start]))
+            return [((*everything[:axis], one, *everything[axis + 1 :]), block.corner({axis: one})) for one in found]
+    return [(everything, block)]
 
 
-def _bounds(
-    block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bound of every point and row, and of the passes alone, after noting what is allowed: shape ``(points, rows)``."""
-    part = block.corner(corner.chosen)
-    values = wanted.values(part)[:, 0].reshape(part.shape)
-    new = part.fits & wanted.allowed(part) & ~_noted(part, corner)
-    point, *_, row = np.nonzero(part.everywhere(new))
-    known.note(values[part.everywhere(new)], point, devices[row])
-    # A bound of candidates none of which fits is of no use.
-    could: Mask = np.any(block.fits, axis=tuple(axis + 1 for axis in corner.chosen), keepdims=True)
-    passes = wanted.values(part.of_passes())[:, 0].reshape(part.shape)
-    return _smallest(np.where(could, values, np.inf)), _smallest(passes)
+def _values(block: Block, wanted: Wanted) -> NDArray[np.float64]:
+    """The objective of every candidate of a block."""
+    return wanted.values(block)[:, 0].reshape(block.shape)
+
+
+def _any_fits(block: Block, corner: Corner) -> Mask:
+    """Where something that the corner bounds fits: a bound of candidates none of which fits is of no use."""
+    return np.any(block.fits, axis=tuple(axis + 1 for axis in corner.chosen), keepdims=True)
 
 
 def _noted(part: Block, corner: Corner) -> Mask:
@@ -152,11 +165,6 @@ def _noted(part: Block, corner: Corner) -> Mask:
         chosen = (corner.noted.get(axis, slice(None)) for axis in range(len(part.space.switches)))
         mask[(slice(None), *chosen)] = True
     return mask
-
-
-def _smallest(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the switches: shape ``(points, rows)``."""
-    return values.reshape(values.shape[0], -1, values.shape[-1]).min(axis=1)
 
 
 def _corners(block: Block) -> Iterator[Corner]:

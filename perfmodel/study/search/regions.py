@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from perfmodel.engine.blocks import keyed_plan, possible_rows
 from perfmodel.engine.build import Question, build_question, replanned
 from perfmodel.engine.key_book import HardwarePoints, KeyBook
-from perfmodel.engine.problem import Problem
-from perfmodel.engine.recall import Recall, Shelf, digest, physics
+from perfmodel.engine.problem import Problem, differ_in_order_only
+from perfmodel.engine.recall import Recall, Shelf, digest
 from perfmodel.errors import SpecError, UsageError
 from perfmodel.machine.columns import machine_path, stated_numbers, swept_paths
 from perfmodel.parallel.plan import Plan
@@ -75,6 +75,9 @@ class Region:
         return len(self.space) * len(self.sweep)
 
 
+_Known = TypeVar("_Known")
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """Everything that a search goes through.
@@ -104,9 +107,10 @@ class SearchSpace:
             return None
         key = id(region.question.problem)
         if key not in self.books:
-            shelf = self.shelf(region)
+            shelf, other = self.shelf(region), self._in_another_order(region, self.books)
             rows = tuple(digest(one.space.rows, one.space.switches, one.space.structure) for one in alike)
-            self.books[key] = _book(alike) if shelf is None else shelf.get(("book", *rows), lambda: _book(alike))
+            make = functools.partial(_book, alike, other)
+            self.books[key] = make() if shelf is None else shelf.get(("book", *rows), make)
         return self.books[key]
 
     def shelf(self, region: Region) -> Shelf | None:
@@ -115,8 +119,16 @@ class SearchSpace:
             return None
         key = id(region.question.problem)
         if key not in self.shelves:
-            self.shelves[key] = Shelf(self.recall, (physics(region.question.problem, region.sweep.points),))
+            other = self._in_another_order(region, self.shelves)
+            self.shelves[key] = Shelf.of_problem(self.recall, region.question.problem, region.sweep.points, other)
         return self.shelves[key]
+
+    def _in_another_order(self, region: Region, known: Mapping[int, _Known]) -> _Known | None:
+        """What is known of a problem that differs from that of a region in the order of the groups only."""
+        problems = (one.question.problem for one in self.regions if one.group == region.group)
+        same = (one for one in problems if id(one) in known and differ_in_order_only(one, region.question.problem))
+        found = next(same, None)
+        return None if found is None else known[id(found)]
 
     @functools.cached_property
     def group_numbers(self) -> NDArray[np.int64]:
@@ -134,13 +146,13 @@ class SearchSpace:
 _BOOK_ROWS = 4_000_000
 
 
-def _book(regions: Sequence[Region]) -> KeyBook | None:
+def _book(regions: Sequence[Region], other: KeyBook | None = None) -> KeyBook | None:
     plans: list[Plan] = []
     for region in regions:
         rows = possible_rows(region.question.problem, region.space, 0, region.space.row_count)
         if len(rows):
             plans.append(keyed_plan(region.space, region.space.row_columns(rows)))
-    return KeyBook.of(regions[0].question.problem, plans, regions[0].sweep.points) if plans else None
+    return KeyBook.of(regions[0].question.problem, plans, regions[0].sweep.points, other) if plans else None
 
 
 def search_space(resolved: ResolvedScenario, recall: Recall | None = None) -> SearchSpace:
@@ -229,8 +241,11 @@ def _question(
 
     Where they change the plan alone, those with the same order of the groups share one of the ``problems``.
     """
+    own = {path: value for path, value in changes.items() if path.startswith("strategy.")}
+    if own == {"strategy.order": list(base.problem.order)}:
+        return base
     candidate = resolved.candidate(**changes)
-    if not {path for path in changes if path.startswith("strategy.")} <= _OF_THE_PLAN:
+    if not set(own) <= _OF_THE_PLAN:
         return build_question(candidate)
     question = replanned(base, candidate)
     return replace(question, problem=problems.setdefault(question.problem.order, question.problem))
