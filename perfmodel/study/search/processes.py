@@ -18,12 +18,12 @@ from multiprocessing.connection import wait
 from perfmodel.errors import UsageError
 from perfmodel.study.search.regions import SearchSpace
 from perfmodel.study.search.shipment import Shipment, packed, run_shipped
-from perfmodel.study.search.walk import Found, Task
+from perfmodel.study.search.walk import Found, Task, task_candidates
 from perfmodel.study.search.wanted import Wanted
 from perfmodel.study.search.work import Findings, Serial, Tell
 
-#: Candidates of a search from which processes save more than they take to start (about a second each).
-WORTH_PROCESSES = 67_108_864
+#: Tasks of the usual size from which processes save more than they take to start (about a second each).
+WORTH_TASKS = 32
 
 
 class Processes:
@@ -41,7 +41,7 @@ class Processes:
     def findings(self, space: SearchSpace, wanted: Wanted, tasks: Sequence[Task], waiting: Tell, /) -> Findings:
         workers = self._workers
         if workers is None:
-            workers = idle_processors() if len(space) >= WORTH_PROCESSES else 1
+            workers = idle_processors() if len(space) >= WORTH_TASKS * task_candidates(wanted) else 1
         workers = min(workers, len(tasks))
         if workers <= 1:
             yield from Serial().findings(space, wanted, tasks, waiting)
