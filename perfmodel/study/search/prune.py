@@ -1,9 +1,10 @@
 """Leaving out candidates that cannot be an answer, without changing the answer.
 
-Recomputation and communication that nothing hides never make a step shorter, cheaper or less hungry, and the gathers of
-ZeRO 3 never the passes of a step. (Parameters in the memory of hosts, which ZeRO 3 fetches in parts, need it: there is no
-plan without it to compare with.) The candidate without them, all else equal, is a bound of those with them: where the
-bound is worse than what is known already, they need not be composed. Whether they fit is still known of all.
+Recomputation and communication that nothing hides never make a step shorter, cheaper or less hungry, and the gathers
+of ZeRO 3 never the passes of a step. (Parameters in the memory of hosts, which ZeRO 3 fetches in parts, need it:
+there is no plan without it to compare with.) The candidate without them, all else equal, is a bound of those with
+them: where the bound is worse than what is known already, they need not be composed. Whether they fit is still known
+of all.
 """
 
 from __future__ import annotations
