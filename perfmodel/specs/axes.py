@@ -182,6 +182,9 @@ def _range(path: str, value: Mapping[str, Any], place: Place) -> Iterator[Any]:
     if scale not in SCALES:
         raise_problems([Problem(place, path, f"scale: expected linear or log, got {scale!r}")])
     (start, unit), (stop, other) = _end(path, value["from"], place), _end(path, value["to"], place)
+    if bool(unit) != bool(other):
+        without = value["to"] if unit else value["from"]
+        raise_problems([Problem(place, path, f"{without!r} has no unit, and the other end of the range has one")])
     if unit != other:
         stop *= _factor(path, other, place) / _factor(path, unit, place)
     if stop <= start or (scale == "log" and start <= 0):

@@ -91,6 +91,21 @@ def test_an_option_that_replaces_a_mapping_replaces_the_axes_in_it(scenario: Pat
     assert (one.axes, one.devices) == ((), 16)
 
 
+def test_axes_inside_a_mapping_that_an_option_sets_are_axes(scenario: Path, catalogue: Catalogue) -> None:
+    scenario.write_text(SCENARIO + "question: search\n")
+    written = {"strategy": {"tp": [1, 2], "zero": "auto", "pipeline": {"virtual_stages": [1, 2]}, "pp": 2},
+               "cluster": {"name": "toy-cluster", "devices": [16, 32]}}  # fmt: skip
+    loaded = load_scenario(scenario, catalogue, written)
+    values = {one.path: one.values for one in loaded.axes}
+    assert values == {
+        "strategy.tp": (1, 2), "strategy.zero": None, "strategy.pipeline.virtual_stages": (1, 2),
+        "cluster.devices": (16, 32),
+    }  # fmt: skip
+    assert (loaded.scenario.strategy.pp, loaded.devices) == (2, 16)
+    candidate = loaded.candidate(**{"strategy.tp": 2, "strategy.zero": 1, "strategy.pipeline.virtual_stages": 2})
+    assert (candidate.scenario.strategy.tp, candidate.scenario.strategy.pp, candidate.axes) == (2, 2, ())
+
+
 def test_a_candidate_is_an_evaluation_whatever_the_options_say(scenario: Path, catalogue: Catalogue) -> None:
     scenario.write_text(SCENARIO)
     options = {"question": "solve", "vary": "workload.global_batch", "until": {"time.step_s": "4 s"},

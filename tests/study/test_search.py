@@ -202,6 +202,12 @@ def test_python_runs_a_search() -> None:
         ({"strategy.zero": [0, 5]}, "expected 0, 1, 2, 3"),
         ({"strategy.tp": ["many"]}, "whole numbers"),
         ({"cluster.accelerator.memory.bandwidth": {"from": 2, "to": 16, "points": 3}}, "no unit|unit"),
+        ({"cluster.accelerator.memory.bandwidth": {"from": "2 TB/s", "to": 16}}, "16 has no unit, and the other end"),
+        (
+            {"cluster.accelerator.memory.bandwidth": {"from": "2", "to": "16 TB/s"}},
+            "'2' has no unit, and the other end",
+        ),
+        ({"strategy": {"tp": [1, 2], "pipeline": {"virtual_stages": []}}}, "empty list"),
         ({"cluster.accelerator.memory.bandwidth": {"from": "2 TB/s", "to": "1 TB/s", "points": 3}}, "must be larger"),
         ({"cluster.accelerator.memory.bandwidth": {"from": "2 TB/s", "to": "1 TB", "points": 3}}, "larger|quantity"),
         (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 #: Seconds until a scheduler has answered.
-_PATIENCE = 3.0
+_PATIENCE = 2.5
 #: How often a task may be given up by a scheduler, which itself tries each several times, before the search is.
 _GIVEN_UP_AT_MOST = 10
 #: What comes of an address that is none, and of asking a server that speaks another language.
