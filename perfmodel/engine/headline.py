@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel.engine.composition import Evaluation
 from perfmodel.engine.economics import TOKENS_PER_MILLION, Economics
 from perfmodel.engine.model_flop import model_flop_per_token, parameter_count
-from perfmodel.engine.problem import HOST, NVME, Problem, total
+from perfmodel.engine.problem import DEVICE, HOST, NVME, Problem, total
 from perfmodel.engine.stages import PlanNumbers, layer_sum, stage_sum
 from perfmodel.equations import memory, metrics
 from perfmodel.parallel.plan import Plan
@@ -260,6 +260,7 @@ def plan_rules(problem: Problem, plan: Plan, requested_devices: Any) -> tuple[Ru
         mixer_groups=axes.get("mixer_groups", 0),
         full_kv_heads=axes.get("full_kv_heads", 0),
         grid_obstacles=problem.grid_obstacles,
+        parameters_at=DEVICE if problem.offload is None else problem.offload.parameters,
     )
 
 

@@ -58,6 +58,7 @@ class Question:
     mixer_groups: int = 0
     full_kv_heads: int = 0
     grid_obstacles: tuple[str, ...] = ()
+    parameters_at: str = "device"
 
 
 def not_divisible(number: Counts | int, divisor: Counts) -> Mask:

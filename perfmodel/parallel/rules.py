@@ -41,6 +41,7 @@ def integer_rules(
     mixer_groups: int = 0,
     full_kv_heads: int = 0,
     grid_obstacles: tuple[str, ...] = (),
+    parameters_at: str = "device",
 ) -> tuple[RuleOutcome, ...]:
     """Apply every rule to every plan.
 
@@ -66,6 +67,8 @@ def integer_rules(
         Key-value heads of the full-attention layers where they differ from those of the windowed ones; else 0.
     grid_obstacles
         Operators of the layers that have no rule on a grid of the tensor group.
+    parameters_at
+        Where parameters are kept: ``device``, ``host`` or ``nvme``.
 
     Returns
     -------
@@ -78,6 +81,7 @@ def integer_rules(
         requested_devices=requested_devices, experts=experts, expert_ffn=expert_ffn, shared_ffn=shared_ffn,
         context=context, balanced=balanced, recurrences=recurrences, mixer_heads=mixer_heads,
         mixer_groups=mixer_groups, full_kv_heads=full_kv_heads, grid_obstacles=grid_obstacles,
+        parameters_at=parameters_at,
     )  # fmt: skip
     return tuple(outcome for rules in _RULES for outcome in rules(plan, question))
 
@@ -287,6 +291,15 @@ def _sharding(plan: Plan, question: Question) -> Iterator[RuleOutcome]:
             f"dp_replicate = {plan.dp_replicate[row]} replicas need zero = 3"
         ),
     )
+    if question.parameters_at != "device":
+        yield RuleOutcome(
+            "parameters kept elsewhere come layer by layer",
+            plan.zero < 3,
+            lambda row: (
+                f"offload.parameters = {question.parameters_at} needs zero = 3 (parameters gathered layer by layer), "
+                f"not zero = {plan.zero[row]}"
+            ),
+        )
     yield RuleOutcome(
         "expert parallelism needs experts",
         (plan.ep * plan.etp > 1) & (question.experts == 0),

@@ -258,10 +258,6 @@ class StrategySpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> StrategySpec:
-        if self.offload.parameters != "device" and self.zero != 3:
-            context = {"tier": self.offload.parameters, "zero": self.zero}
-            rule = "offload.parameters: {tier} needs zero: 3 (parameters gathered layer by layer), not zero: {zero}"
-            raise PydanticCustomError("offload", rule, context)
         both = self.layers_per_stage is not None and self.pipeline.layers_per_stage is not None
         if both and self.layers_per_stage != self.pipeline.layers_per_stage:
             raise PydanticCustomError("layers", "layers_per_stage and pipeline.layers_per_stage differ; say one", {})

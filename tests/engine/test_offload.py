@@ -97,11 +97,16 @@ def test_offloading_makes_a_model_fit(run: Run) -> None:
     assert offloaded(run, {"optimizer": "nvme"}, **shape).feasible
 
 
+def test_parameters_elsewhere_need_zero_3(run: Run) -> None:
+    result = run(NAME, strategy__zero=1)
+    assert not result.feasible
+    assert result.reasons[0].startswith("offload.parameters = nvme needs zero = 3")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"cluster__host__nvme": {}}, r"does not state host\.nvme\.capacity.*write `host: \{nvme: "),
-        ({"strategy__zero": 1}, "offload.parameters: nvme needs zero: 3"),
         ({"strategy__offload": {"optimizer": "disk"}}, "optimizer"),
         ({"strategy__offload": {"activations": 1.5}}, "activations"),
     ],

@@ -289,6 +289,19 @@ OFFLOADED: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("every", [True, False])
+def test_places_of_parameters_are_searched_with_all_of_zero(every: bool) -> None:
+    changes = {"offload": {"parameters": ["device", "host"]}, "zero": "auto"}
+    data = OFFLOADED | {"strategy": OFFLOADED["strategy"] | changes, "exhaustive": every, "top": 1000}
+    found = search(resolved(data))
+    levels = {
+        place: {one.plan["zero"] for one in found.best if one.settings["strategy.offload.parameters"] == place}
+        for place in ("device", "host")
+    }
+    assert levels["host"] == {3}
+    assert levels["device"] > {3}
+
+
 def test_nothing_is_left_out_for_its_recomputation_where_activations_are_moved() -> None:
     # What is recomputed need not travel to the host: a plan without recomputation is not the fastest of its row.
     every = {"objectives": {"time.step_s": "min"}, "exhaustive": True}
