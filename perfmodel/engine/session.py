@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 class LoadedScenario:
     """A scenario with everything that it refers to; graph and machine are built once, when first needed.
 
+    Attributes
+    ----------
+    resolved
+        The scenario and its specs.
+    recall
+        What its searches have computed (at most 256 MiB), shared with what :meth:`replace` makes of it.
+
     Examples
     --------
     >>> import perfmodel as pm
