@@ -17,7 +17,7 @@ DEFAULT_ORDER: GroupOrder = ("tp", "cp", "dp", "pp")
 
 Schedule = Literal["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "dualpipe"]
 #: Schedules with one chunk of the model per stage.
-_ONE_CHUNK = ("gpipe", "1f1b", "zb-h1", "dualpipe")
+_ONE_CHUNK = ("gpipe", "zb-h1", "dualpipe")
 
 
 class PipelineSpec(SpecModel):
@@ -26,8 +26,9 @@ class PipelineSpec(SpecModel):
     Attributes
     ----------
     schedule
-        Absent: ``interleaved-1f1b`` with more than one virtual stage, else ``1f1b``. ``zb-v`` has two virtual stages,
-        the second one on the way back; ``dualpipe`` feeds micro-batches in at both ends and holds parameters twice.
+        Absent: ``1f1b``, which with more than one virtual stage is ``interleaved-1f1b``. ``zb-v`` has two virtual
+        stages, the second one on the way back; ``dualpipe`` feeds micro-batches in at both ends and holds parameters
+        twice.
     virtual_stages
         Model chunks per pipeline rank.
     layers_per_stage
@@ -47,8 +48,9 @@ class PipelineSpec(SpecModel):
 
     @property
     def schedule_name(self) -> str:
-        """The schedule, with its default filled in."""
-        return self.schedule or ("interleaved-1f1b" if self.virtual_stages > 1 else "1f1b")
+        """The schedule, with its default filled in; virtual stages make 1F1B the interleaved one."""
+        named = self.schedule or "1f1b"
+        return "interleaved-1f1b" if named == "1f1b" and self.virtual_stages > 1 else named
 
     @model_validator(mode="after")
     def _consistent(self) -> PipelineSpec:

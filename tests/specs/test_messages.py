@@ -166,8 +166,8 @@ def test_needed_numbers_are_named(write: Write, scenario: Path, catalogue: Catal
         ("recompute: full", "order: [tp, tp, dp, pp]", "7: strategy.order: name each of tp, cp, dp, pp once"),
         (
             "recompute: full",
-            "pipeline: {schedule: 1f1b, virtual_stages: 2}",
-            "7: strategy.pipeline: schedule 1f1b has no virtual",
+            "pipeline: {schedule: gpipe, virtual_stages: 2}",
+            "7: strategy.pipeline: schedule gpipe has no virtual",
         ),
         ("kind: training", "kind: trainin", "6: workload.kind: 'trainin' is not allowed; allowed: training"),
         ("global_batch: 64, ", "", "6: workload: a workload of kind training needs global_batch"),

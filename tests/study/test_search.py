@@ -289,6 +289,22 @@ OFFLOADED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_virtual_stages_make_1f1b_interleaved() -> None:
+    pipeline = {"virtual_stages": [1, 2, 4], "schedule": ["1f1b", "zb-h1"]}
+    strategy = {"tp": [2], "pp": [4], "micro_batch": 1, "zero": 1, "pipeline": pipeline}
+    found = search(resolved({**DENSE, "strategy": strategy}))
+    names = {(one.plan["virtual_stages"], one.plan["schedule"]) for one in found.best}
+    assert names == {(1, "1f1b"), (2, "interleaved-1f1b"), (4, "interleaved-1f1b"), (1, "zb-h1")}
+    for entry in found.best:
+        alone = evaluate(resolved(DENSE).candidate(**entry.settings))
+        assert alone.time["step_s"] == entry.numbers["time.step_s"]
+        assert alone.plans[0]["schedule"] == entry.plan["schedule"]
+    both = strategy | {"pipeline": pipeline | {"schedule": ["interleaved-1f1b", "zb-h1", "1f1b"]}}
+    again = search(resolved({**DENSE, "strategy": both}))
+    assert {one.numbers["time.step_s"] for one in again.best} == {one.numbers["time.step_s"] for one in found.best}
+    assert again.found.feasible == found.found.feasible
+
+
 @pytest.mark.parametrize("every", [True, False])
 def test_places_of_parameters_are_searched_with_all_of_zero(every: bool) -> None:
     changes = {"offload": {"parameters": ["device", "host"]}, "zero": "auto"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.engine.build import Question
 from perfmodel.errors import SpecError, UsageError
-from perfmodel.parallel.orders import SCHEDULES
+from perfmodel.parallel.orders import INTERLEAVED, ONE_F_ONE_B, SCHEDULES
 from perfmodel.parallel.space import PlanSpace, Switch
 from perfmodel.parallel.strategy import policy_index
 from perfmodel.specs.axes import Axis
@@ -31,7 +31,7 @@ SWITCH_PATHS = {
 }  # fmt: skip
 RECOMPUTE = "strategy.recompute"
 _POLICY, _FRACTION = "strategy.recompute.policy", "strategy.recompute.fraction"
-LAYERS = "strategy.pipeline.layers_per_stage"
+LAYERS, _SCHEDULE = "strategy.pipeline.layers_per_stage", "strategy.pipeline.schedule"
 #: Columns of a strategy that follow from others, and what from.
 FOLLOWS = {
     "dp": "devices / (tp*cp*pp)", "dp_shard": "dp / dp_replicate",
@@ -74,10 +74,12 @@ def structural_values(axis: Axis, question: Question, columns: Mapping[str, Axis
             _given_split(axis, value, columns) for value in axis.values
         )  # fmt: skip
     if axis.values is not None:
-        return axis.values
+        # Virtual stages make 1F1B the interleaved one: listed both, they are the same plans.
+        twice = axis.path == _SCHEDULE and {ONE_F_ONE_B, INTERLEAVED} <= set(axis.values)
+        return tuple(value for value in axis.values if not (twice and value == INTERLEAVED))
     found: Mapping[str, tuple[Any, ...]] = {
         "strategy.order": _ORDERS,
-        "strategy.pipeline.schedule": tuple(name for name in SCHEDULES if name != "interleaved-1f1b"),
+        _SCHEDULE: tuple(name for name in SCHEDULES if name != INTERLEAVED),
         "strategy.context_parallel": ("all-gather", "ring", "all-to-all"),
     }
     if axis.path not in found:
