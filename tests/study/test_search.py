@@ -305,6 +305,18 @@ def test_virtual_stages_make_1f1b_interleaved() -> None:
     assert again.found.feasible == found.found.feasible
 
 
+def test_the_settings_of_an_even_split_make_its_scenario() -> None:
+    strategy = {"tp": 2, "pp": [2, 4], "recompute": "full", "pipeline": {"layers_per_stage": "auto"}}
+    data = {**UNEVEN, "top": 20, "strategy": strategy}
+    scenario = pm.load(data)
+    found = scenario.run()
+    splits = {entry.settings["strategy.pipeline.layers_per_stage"] is None for entry in found.best}
+    assert splits == {True, False}
+    for entry in found.best:
+        alone = scenario.replace(question="evaluate", **entry.settings).run()
+        assert alone.time["step_s"] == entry.numbers["time.step_s"]
+
+
 @pytest.mark.parametrize("every", [True, False])
 def test_places_of_parameters_are_searched_with_all_of_zero(every: bool) -> None:
     changes = {"offload": {"parameters": ["device", "host"]}, "zero": "auto"}

@@ -17,6 +17,7 @@ from perfmodel.engine.summary import ROLE, plan_summary
 from perfmodel.parallel.plan import OVERLAPS, Plan
 from perfmodel.specs.resolve import ResolvedScenario
 from perfmodel.study.progress import Progress, unseen
+from perfmodel.study.search.choices import LAYERS
 from perfmodel.study.search.regions import SearchSpace, search_space
 from perfmodel.study.search.result import Entry, SearchResult
 from perfmodel.study.search.walk import Found, Table
@@ -114,6 +115,8 @@ def _of_axes(resolved: ResolvedScenario, plan: Plan) -> dict[str, Any]:
     values["strategy.dp_replicate"] = int(plan.dp_replicate[0])
     values["strategy.recompute.policy"] = plan.recompute_policies[int(plan.recompute[0])]
     values["strategy.recompute.fraction"] = float(plan.recompute_fraction[0])
+    if plan.layers_per_stage is None:
+        values[LAYERS] = None  # an even split
     return {axis.path: values[axis.path] for axis in resolved.axes if axis.path in values}
 
 
