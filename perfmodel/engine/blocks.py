@@ -159,6 +159,11 @@ class Block:
                     yield one.only(slice(start, start + length))
 
     @property
+    def rows_that_fit(self) -> NDArray[np.int64]:
+        """Positions of the rows that fit on some point with some value of the switches."""
+        return np.flatnonzero(self.fits.any(axis=tuple(range(self.fits.ndim - 1))))
+
+    @property
     def row_size(self) -> int:
         """Candidates of a row on all hardware points, possible or not."""
         return self.space.switch_count * len(self.points)
@@ -176,7 +181,7 @@ class Block:
             return
         for run in runs(groups(self.space.switches[axis].columns[column])):
             part = self.corner({axis: run})
-            kept = np.flatnonzero(part.fits.any(axis=tuple(range(part.fits.ndim - 1))))
+            kept = part.rows_that_fit
             if len(kept):
                 yield part.only(kept)
 

@@ -33,7 +33,6 @@ def result_numbers(problem: Problem, evaluation: Evaluation, keys: Collection[st
     ``keys``: what is wanted (more may come); None for all of them.
     """
     tokens = _tokens(problem, evaluation.numbers)
-    step, energy = lambda: evaluation.step.step, lambda: evaluation.energy.total
     parts: tuple[tuple[tuple[str, ...], Callable[[], dict[str, Numeric]]], ...] = (
         (("time.step_s", "step."), lambda: _step(evaluation, tokens)),
         (("time.breakdown.", "time.overlapped."), lambda: _time(evaluation)),
@@ -41,13 +40,17 @@ def result_numbers(problem: Problem, evaluation: Evaluation, keys: Collection[st
         (("memory.",), lambda: _memory(problem, evaluation)),
         (("energy.",), lambda: _energy(evaluation, tokens)),
         (("metrics.",), lambda: _metrics(problem, evaluation, tokens)),
-        (PRICED, lambda: priced_numbers(problem, evaluation.numbers, step(), energy, keys)),
+        (PRICED, lambda: _priced(problem, evaluation, keys)),
     )
     found: dict[str, Numeric] = {}
     for prefixes, compute in parts:
         if keys is None or any(key.startswith(prefixes) and key not in found for key in keys):
             found |= compute()
     return found
+
+
+def _priced(problem: Problem, evaluation: Evaluation, keys: Collection[str] | None) -> dict[str, Numeric]:
+    return priced_numbers(problem, evaluation.numbers, evaluation.step.step, lambda: evaluation.energy.total, keys)
 
 
 def priced_numbers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -74,14 +74,7 @@ class Sizes:
 
     def at(self, devices: int, factor: float = 1.0) -> Size:
         """The best plan of a size; the goal must be met with times longer by a factor."""
-        key = (devices, 1.0 if self.goal.bounds_time else factor)
-        if key not in self._best:
-            self.tell(1)
-            space = self._space(devices)
-            self._best[key] = self._first(devices, space, explore(space, self._looked_for(factor)))
-        found = self._best[key]
-        met = found.entry is not None and self.goal.surer(factor).met(found.entry.numbers)
-        return Size(self.variant, devices, found.entry, met and self.rack_is_enough)
+        return self.all_of((devices,), factor)[0]
 
     def all_of(self, several: Sequence[int], factor: float = 1.0) -> list[Size]:
         """The best plans of many sizes, found in one pass over all of their plans."""
@@ -90,7 +83,9 @@ class Sizes:
         if new:
             self.tell(len(new))
             space = self.variant.space(new, self.recall)
-            found = explore(space, self._looked_for(factor))
+            # Where the best plan may miss the goal, the goal is a limit of its own.
+            of_goal = () if self.goal.bounds_time else self.goal.surer(factor).bounds
+            found = explore(space, self._order((*self.bounds, *of_goal)))
             # In the order of the objective: of several of one size, the first is the best.
             best: dict[int, Entry] = {}
             for entry in entries(space, found.bests):
@@ -98,12 +93,12 @@ class Sizes:
             for one in new:
                 entry = None if one not in best else self._named(best[one], one)
                 self._best[one, kept] = Size(self.variant, one, entry, met=False)
-        return [self.at(one, factor) for one in several]
+        return [self._judged(self._best[one, kept], factor) for one in several]
 
-    def _looked_for(self, factor: float) -> Wanted:
-        """The best plan of a size that keeps the limits, those of the goal too where the best may miss it."""
-        of_goal = () if self.goal.bounds_time else self.goal.surer(factor).bounds
-        return self._order((*self.bounds, *of_goal))
+    def _judged(self, size: Size, factor: float) -> Size:
+        """The size, and whether its best plan meets the goal."""
+        met = size.entry is not None and self.goal.surer(factor).met(size.entry.numbers)
+        return replace(size, met=met and self.rack_is_enough)
 
     def _order(self, bounds: tuple[Bound, ...]) -> Wanted:
         return looked_for(self.goal.key, bounds, most=self.goal.key == RATE)

@@ -96,15 +96,11 @@ def promising_parts(block: Block, wanted: Wanted, known: Known, devices: NDArray
         Index of the number of devices of every row.
     """
     for corner in _corners(block):
-        kept = _rows_that_fit(block)
+        kept = block.rows_that_fit
         block, devices = block.only(kept), devices[kept]
         if len(kept):
             block = _promising(block, wanted, known, devices, corner)
     yield from block.parts()
-
-
-def _rows_that_fit(block: Block) -> NDArray[np.int64]:
-    return np.flatnonzero(block.fits.any(axis=tuple(range(block.fits.ndim - 1))))
 
 
 def _promising(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.int64], corner: Corner) -> Block:
@@ -117,7 +113,7 @@ def _promising(block: Block, wanted: Wanted, known: Known, devices: NDArray[np.i
     least = np.full((len(block.points), len(block.rows)), -np.inf)
     parts = _by_sharding(block, optimistic.size)
     for place, part in parts:
-        kept = _rows_that_fit(part)
+        kept = part.rows_that_fit
         rows = kept[np.any(least[:, kept] <= known.limit(devices[kept]), axis=0)]
         length = max(PART_CANDIDATES // part.corner(corner.chosen).row_size, 1)
         for start in range(0, len(rows), length):
