@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from perfmodel.specs.resolve import load_scenario
 from perfmodel.study.search import search
 from perfmodel.study.search.regions import SearchSpace, search_space
-from perfmodel.study.search.walk import Found, Task, tasks_of
+from perfmodel.study.search.walk import Task, tasks_of
 from perfmodel.study.search.wanted import Wanted, wanted
 
 #: Every choice of schedule, order and context parallelism is a region, and every region at least one task.
@@ -59,18 +58,6 @@ def small(ready: Callable[..., Search], tmp_path_factory: pytest.TempPathFactory
     file = tmp_path_factory.mktemp("search") / "search.yaml"
     file.write_text(json.dumps(SEARCH), encoding="utf-8")  # JSON is YAML
     return ready(file)
-
-
-@pytest.fixture(scope="session")
-def numbers() -> Callable[[Found], list[Any]]:
-    """Everything that was found, for comparing bit by bit."""
-
-    def listed(found: Found) -> list[Any]:
-        tables = (found.best, found.front, found.bests, found.least_memory)
-        counts = [found.enumerated, found.evaluated, found.feasible, found.allowed]
-        return counts + [(table.place.tolist(), np.ascontiguousarray(table.values).tobytes()) for table in tables]
-
-    return listed
 
 
 def without_times(answer: dict[str, Any]) -> dict[str, Any]:
